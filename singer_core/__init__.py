@@ -1,0 +1,19 @@
+"""SINGER: audio-driven portrait video of singing (arXiv 2412.03430), a library that knows nothing of ComfyUI.
+
+Paper section -> file
+    3.2  preliminaries: latent diffusion, v-prediction        network/schedule.py, network/backbone.py
+    3.3  Multi-scale Spectral Module (MSM)                    network/spectral.py, on network/wavelet.py
+    3.4  Self-adaptive Filter Module (SFM)                    network/spectral.py
+    3.5  reference UNet, audio and motion modules             network/adapter.py, built from network/layers.py
+    4    inference: clips of 16 frames with 2 carried frames  render/clips.py, render/pipeline.py
+
+Shape letters, everywhere
+    b batch            c channels           n tokens                        l encoder layers (12)
+    f frames           h w latent pixels    m audio tokens of a frame (32)  d feature width
+    t diffusion step   H W image pixels     k window (5)                    s video frames of the whole song
+
+Imports point one way:
+    cli, verification -> render, training, evaluation -> network, audio, portrait -> constants.
+"""
+
+__version__ = "0.1.0"

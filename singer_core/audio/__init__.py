@@ -1,0 +1,1 @@
+"""From a song to the features of each video frame."""

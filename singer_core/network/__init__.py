@@ -1,0 +1,1 @@
+"""The network: SD1.5 UNet, what SINGER adds to it, and how a checkpoint fills both."""

@@ -1,0 +1,1 @@
+"""From conditions to a video: clips, the sampling pipeline, and the writer."""

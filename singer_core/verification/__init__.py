@@ -1,0 +1,1 @@
+"""Run reference fixtures through the public library and compare every output tensor."""
