@@ -1,0 +1,17 @@
+"""Features of each video frame from a song, by wav2vec2 or by log-mel energies: one call for both.
+
+front_end.encode(waveform, fps, clip_length=16, device=None, progress=None, cancel=None, store=None)
+"""
+
+from singer_core.audio.frames import AudioFeatures, authors_frame_count, frame_count, padded_count
+from singer_core.audio.logmel import LogMelFrontEnd
+from singer_core.audio.wav2vec2 import Wav2Vec2FrontEnd
+
+__all__ = [
+    "AudioFeatures",
+    "LogMelFrontEnd",
+    "Wav2Vec2FrontEnd",
+    "authors_frame_count",
+    "frame_count",
+    "padded_count",
+]
