@@ -1,0 +1,349 @@
+"""Video files, frame by frame and in constant memory: a writer of H.264 + AAC, a probe and a reader.
+
+Everything runs in imageio-ffmpeg's bundled binary, fed and read through pipes. Turning latents into pictures
+is not here.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+import secrets
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import imageio_ffmpeg
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+
+# What players expect of a video that says nothing: BT.709 in limited range. Converted so, and tagged so.
+_COLOUR = (
+    "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int,format=yuv420p,"
+    "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+)
+_MAX_RATE_TERM = 1_001_000  # ffmpeg reads frame rates as fractions of terms up to this (av_parse_video_rate)
+_TAIL = 2000  # characters of ffmpeg's last words in an error
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What `probe_video` finds in a file."""
+
+    frames: int  # pictures stored
+    fps: float
+    size: tuple[int, int]  # (H, W) of a decoded picture
+    seconds: float  # length of the picture track
+    has_audio: bool
+
+
+def check_output(path: str | Path) -> Path:
+    """`path`, if a video can be written there; meant to be asked before any work starts.
+
+    Raises ValueError where the ending is not .mp4, .mov or .mkv or the path is a folder, FileNotFoundError
+    where the folder does not exist, PermissionError where no file can be created in it.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in MUXERS:
+        raise ValueError(
+            f"Cannot write a video to {path.name!r}: its ending is {path.suffix or 'missing'!r}. "
+            f"Use one of {', '.join(MUXERS)}."
+        )
+    if path.is_dir():
+        raise ValueError(f"Cannot write a video to {path}: it is a folder. Give a file name in it.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"Cannot write {path.name}: there is no folder {path.parent}. Create it.")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise PermissionError(
+            f"Cannot write {path.name}: no file can be created in {path.parent} ({error.strerror}). "
+            "Choose a folder you may write to."
+        ) from error
+    return path
+
+
+class VideoWriter:
+    """Context manager that writes pictures to an H.264 video, with the sound of a file as AAC.
+
+    path      .mp4, .mov or .mkv. The file appears under this name once all is written; until then a hidden
+              `.singer-*.part` grows beside it, which any exception removes (a killed Python cannot)
+    size      (H, W) of the pictures; H.264 needs even sides, so an odd one repeats its last row or column
+    fps       pictures a second, constant, 0.001 to 1000
+    frames    how many pictures will be written
+    audio     file whose first sound track is cut to its first frames / fps seconds; None is silent
+    crf       H.264 quality, 0 (lossless) to 51 (worst)
+    rounding  True rounds to the nearest of 256 levels; False truncates, as the authors do
+
+    Raises, before anything is written, what `check_output` raises, FileNotFoundError where there is no audio
+    file, and ValueError on a number out of range or a file without sound; later, RuntimeError with ffmpeg's
+    last words if ffmpeg fails, and ValueError if the count of pictures is not the announced one.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        size: tuple[int, int],
+        fps: float | Fraction,
+        *,
+        frames: int,
+        audio: str | Path | None = None,
+        crf: int = 18,
+        rounding: bool = False,
+    ) -> None:
+        self.path = check_output(path)
+        self.size = size
+        self.fps = _rate(fps)
+        self.frames = frames
+        self.audio = None if audio is None else _existing(audio)
+        self.crf = crf
+        self.rounding = rounding
+        self.written = 0
+        self._part = self.path.with_name(f".singer-{secrets.token_hex(6)}.part")
+        self._ffmpeg: subprocess.Popen[bytes] | None = None
+        self._words: IO[bytes] | None = None
+        if min(size) < 2:
+            raise ValueError(f"Picture size {tuple(size)} is too small for H.264. Use at least (2, 2).")
+        if frames < 1:
+            raise ValueError(f"`frames` is {frames}; a video has at least 1. Check the length of the sound.")
+        if not 0 <= crf <= 51:
+            raise ValueError(f"`crf` is {crf}; H.264 knows 0 (lossless) to 51 (worst). 18 looks lossless.")
+        if self.audio is not None:
+            _listing(self.audio, ["-map", "0:a:0", "-frames:a", "1"], "sound")
+
+    def __enter__(self) -> VideoWriter:
+        self._words = tempfile.TemporaryFile()
+        try:
+            self._ffmpeg = subprocess.Popen(
+                self._command(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=self._words,
+                start_new_session=True,  # Ctrl-C is ours to handle, not ffmpeg's
+            )
+        except BaseException:
+            self._words.close()
+            raise
+        return self
+
+    def write(self, frames: Tensor) -> None:
+        """Append pictures: (f, 3, H, W) floating, RGB in [0, 1] (values beyond are clipped), any device.
+
+        Raises ValueError on another shape or type, on NaN or infinity, and on more pictures than announced.
+        """
+        if self._ffmpeg is None or self._ffmpeg.stdin is None:
+            raise RuntimeError("VideoWriter is not open. Write inside `with VideoWriter(...) as writer:`.")
+        if not frames.is_floating_point() or frames.ndim != 4 or frames.shape[1:] != (3, *self.size):
+            raise ValueError(
+                f"Got {frames.dtype} pictures of {tuple(frames.shape)}; {self.path.name} takes floating "
+                f"(f, 3, {self.size[0]}, {self.size[1]}). Open the writer with the size of the pictures."
+            )
+        if self.written + len(frames) > self.frames:
+            raise ValueError(
+                f"{self.path.name} was announced with {self.frames} pictures; these would make "
+                f"{self.written + len(frames)}. Drop the pictures beyond the end."
+            )
+        for frame in frames.detach():
+            if not frame.isfinite().all():
+                raise ValueError(
+                    f"Picture {self.written} of {self.path.name} holds NaN or infinity; only numbers can be "
+                    "written. Decode in float32 or bfloat16 if it came from a float16 model."
+                )
+            try:
+                self._ffmpeg.stdin.write(self._raw(frame))
+            except OSError as error:
+                raise self._failure() from error
+            self.written += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            self._clean_up()
+
+    def _raw(self, frame: Tensor) -> bytes:
+        """One picture (3, H, W) as rgb24, sides made even."""
+        high, wide = self.size
+        frame = F.pad(frame.float()[None], (0, wide % 2, 0, high % 2), mode="replicate")[0] * 255
+        levels = (frame.round() if self.rounding else frame).clamp(0, 255).to(torch.uint8)
+        return levels.permute(1, 2, 0).cpu().numpy().tobytes()
+
+    def _command(self) -> list[str]:
+        high, wide = (side + side % 2 for side in self.size)
+        command = [*_ffmpeg(), "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{wide}x{high}"]
+        command += ["-framerate", str(self.fps), "-i", "pipe:0"]
+        if self.audio is not None:
+            seconds = f"{float(self.frames / self.fps):.9f}"
+            command += ["-i", f"file:{self.audio}", "-map", "1:a:0", "-c:a", "aac", "-b:a", "192k"]
+            command += ["-af", f"asetpts=N/SR/TB,atrim=end={seconds}"]  # from 0, whatever the file says
+        command += [
+            "-map",
+            "0:v:0",
+            "-r",
+            str(self.fps),
+            "-c:v",
+            "libx264",
+            "-crf",
+            str(self.crf),
+            "-vf",
+            _COLOUR,
+        ]
+        muxer = MUXERS[self.path.suffix.lower()]
+        if muxer != "matroska":
+            command += ["-movflags", "+faststart"]  # plays in a browser before it is loaded
+        return [*command, "-f", muxer, f"file:{self._part}"]
+
+    def _finish(self) -> None:
+        assert self._ffmpeg is not None and self._ffmpeg.stdin is not None
+        if self.written != self.frames:
+            raise ValueError(
+                f"{self.path.name} was announced with {self.frames} pictures and got {self.written}; "
+                "nothing was kept. Write them all before the block ends."
+            )
+        try:
+            self._ffmpeg.stdin.close()
+        except OSError as error:
+            raise self._failure() from error
+        if self._ffmpeg.wait() != 0:
+            raise self._failure()
+        os.replace(self._part, self.path)
+        log.info("Wrote %s: %d pictures, %s a second.", self.path, self.frames, self.fps)
+
+    def _failure(self) -> RuntimeError:
+        assert self._ffmpeg is not None and self._words is not None
+        try:
+            code = self._ffmpeg.wait(timeout=10)  # it stopped reading; let it finish speaking
+        except subprocess.TimeoutExpired:
+            self._ffmpeg.kill()
+            code = self._ffmpeg.wait()
+        return RuntimeError(
+            f"ffmpeg stopped with code {code} while writing {self.path} "
+            f"(picture {self.written} of {self.frames}): {_last_words(self._words)}"
+        )
+
+    def _clean_up(self) -> None:
+        assert self._ffmpeg is not None and self._words is not None
+        _end(self._ffmpeg)
+        self._words.close()
+        self._part.unlink(missing_ok=True)
+
+
+def probe_video(path: str | Path) -> VideoInfo:
+    """Count, rate, size, length and sound of a video file; no picture but the first is decoded.
+
+    Raises FileNotFoundError where there is no file, ValueError where ffmpeg finds no video in it.
+    """
+    path = _existing(path)
+    packets = _listing(path, ["-map", "0:v:0", "-map", "0:a:0?", "-c", "copy"])
+    first = _listing(path, ["-map", "0:v:0", "-frames:v", "1"])
+    times = [tuple(map(int, line)) for line in re.findall(r"^0, *-?\d+, *(-?\d+), *(\d+),", packets, re.M)]
+    size = re.search(r"^#dimensions 0: (\d+)x(\d+)", first, re.M)
+    if not times or size is None:
+        raise ValueError(f"{path} holds no pictures. Give a video file.")
+    end = max(start + duration for start, duration in times)
+    return VideoInfo(
+        frames=len(times),
+        fps=float(1 / _time_base(first)),
+        size=(int(size[2]), int(size[1])),
+        seconds=float((end - min(start for start, _ in times)) * _time_base(packets)),
+        has_audio="#media_type 1: audio" in packets,
+    )
+
+
+def read_frames(path: str | Path) -> Iterator[Tensor]:
+    """The pictures of a video file, one after the other: (3, H, W) uint8, RGB.
+
+    Every stored picture comes once, whatever its time stamp. Raises FileNotFoundError where there is no file,
+    ValueError where ffmpeg finds no video in it or stops in the middle.
+    """
+    return _decoded(_existing(path))
+
+
+def _decoded(path: Path) -> Iterator[Tensor]:
+    command = [*_ffmpeg(), "-i", f"file:{path}", "-map", "0:v:0"]
+    command += ["-vf", "setpts=N/(FRAME_RATE*TB)"]  # even times: none doubled, none dropped
+    command += ["-f", "image2pipe", "-c:v", "ppm", "pipe:1"]  # each picture states its size
+    with tempfile.TemporaryFile() as words:
+        reader = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words, start_new_session=True
+        )
+        assert reader.stdout is not None
+        try:
+            while reader.stdout.readline() == b"P6\n":
+                wide, high = map(int, reader.stdout.readline().split())
+                reader.stdout.readline()  # 255, the largest level
+                picture = bytearray(reader.stdout.read(high * wide * 3))
+                if len(picture) < high * wide * 3:
+                    break
+                yield torch.frombuffer(picture, dtype=torch.uint8).view(high, wide, 3).permute(2, 0, 1)
+            if reader.wait() != 0:
+                raise ValueError(f"Cannot read pictures from {path}: {_last_words(words)}")
+        finally:
+            _end(reader)
+
+
+def _ffmpeg() -> list[str]:
+    return [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-loglevel", "error"]
+
+
+def _listing(path: Path, output: list[str], wanted: str = "video") -> str:
+    """ffmpeg's table of packets: lines `#key stream: value`, then `stream, dts, pts, duration, size, sum`."""
+    command = [*_ffmpeg(), "-i", f"file:{path}", *output, "-f", "framecrc", "pipe:1"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").strip()[-_TAIL:]
+        raise ValueError(f"{path} holds no {wanted} that ffmpeg can read. Give another file. It says: {said}")
+    return done.stdout.decode()
+
+
+def _time_base(listing: str) -> Fraction:
+    """Seconds a tick of stream 0."""
+    found = re.search(r"^#tb 0: (\d+/\d+)", listing, re.M)
+    assert found is not None
+    return Fraction(found[1])
+
+
+def _rate(fps: float | Fraction) -> Fraction:
+    """`fps` as a fraction ffmpeg can read; floats near 30000/1001 and the like become those."""
+    if not (math.isfinite(fps) and Fraction(1, 1000) <= fps <= 1000):
+        raise ValueError(f"`fps` is {fps}; a video has 0.001 to 1000 pictures a second. The model knows 25.")
+    return Fraction(fps).limit_denominator(min(10_000, int(_MAX_RATE_TERM / fps)))
+
+
+def _existing(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}. Check its name.")
+    return path
+
+
+def _end(process: subprocess.Popen[Any]) -> None:
+    """Stop a child, whatever it is doing, and close its pipes."""
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            try:
+                pipe.close()
+            except OSError:  # what was buffered for a dead process
+                log.debug("Pipe of a stopped ffmpeg dropped.")
+
+
+def _last_words(words: IO[bytes]) -> str:
+    words.seek(0)
+    return words.read().decode(errors="replace").strip()[-_TAIL:] or "it said nothing."
