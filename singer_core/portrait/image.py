@@ -1,0 +1,118 @@
+"""Pictures as users have them -> upright 8-bit RGB, transparency kept aside.
+
+Not here: faces (landmarks.py), crops (crop.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+log = logging.getLogger(__name__)
+
+MIN_SIDE = 32  # below this a face has too few pixels for the 64 x 64 masks to mean anything
+MAX_PIXELS = 1 << 26  # 67 megapixels: 0.8 GB as float32, and below Pillow's own decompression-bomb warning
+BACKGROUND = (255, 255, 255)  # what transparent parts are shown on
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An upright RGB picture and, where the file has transparency, its alpha channel (mode L, same size)."""
+
+    image: Image.Image
+    alpha: Image.Image | None = None
+
+
+def read_image(path: str | PathLike[str]) -> Image.Image:
+    """The picture in `path` as upright RGB; `read_picture` gives the alpha channel as well."""
+    return read_picture(path).image
+
+
+def read_picture(path: str | PathLike[str]) -> Picture:
+    """Decode a picture file of any Pillow format and colour mode.
+
+    The EXIF orientation is applied, the first frame of an animation is used (with a warning), transparent
+    parts are shown on white. Raises FileNotFoundError for a missing file; ValueError for a file that is no
+    picture, is damaged, has more than `MAX_PIXELS` pixels or a side shorter than `MIN_SIDE`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"No picture at {path}. Give the path of a PNG, JPEG or WebP file.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_check_size` is stricter
+            image = Image.open(path)
+        with image:
+            _check_size(image, path.name)
+            if getattr(image, "is_animated", False):
+                log.warning("%s is an animation; its first frame is used.", path.name)
+                image.seek(0)
+            image.load()
+            return to_picture(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path.name} is not a picture Pillow can read. Use PNG, JPEG or WebP.") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(_too_large(path.name, "more than 178")) from error
+    except (OSError, SyntaxError, EOFError) as error:  # what Pillow's decoders raise on damaged data
+        raise ValueError(f"{path.name} is damaged ({error}). Save it again.") from error
+
+
+def to_picture(image: Image.Image) -> Picture:
+    """Any Pillow colour mode -> RGB and alpha. 16-bit grey keeps its upper 8 bits; floats raise."""
+    _check_size(image, "The picture")
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return Picture(image.copy())
+    if image.mode == "F":
+        raise ValueError("The picture holds floats; 8- or 16-bit pictures are accepted. Save it as PNG.")
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        image = Image.fromarray((values >> (8 if values.max() > 255 else 0)).clip(0, 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        base = Image.new("RGBA", rgba.size, (*BACKGROUND, 255))
+        alpha = rgba.getchannel("A")
+        flat = Image.alpha_composite(base, rgba).convert("RGB")
+        return Picture(flat, alpha if alpha.getextrema() != (255, 255) else None)
+    return Picture(image.convert("RGB"))
+
+
+def to_tensor(image: Image.Image) -> torch.Tensor:
+    """RGB or L picture -> (c, H, W) float32 in [0, 1]."""
+    pixels = np.array(image, dtype=np.uint8)
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255  # H W c -> c H W
+
+
+def from_tensor(pixels: torch.Tensor) -> Image.Image:
+    """(3, H, W) in [0, 1] -> RGB picture, rounded to 8 bits. Raises ValueError for another shape or NaN."""
+    if pixels.ndim != 3 or pixels.shape[0] != 3:
+        raise ValueError(f"A picture tensor has shape {tuple(pixels.shape)}; (3, H, W) is accepted.")
+    if not torch.isfinite(pixels).all():
+        raise ValueError("The picture tensor holds NaN or Inf; values in [0, 1] are accepted.")
+    levels = (pixels.detach().cpu().float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy(), "RGB")
+
+
+def _check_size(image: Image.Image, name: str) -> None:
+    width, height = image.size
+    if min(width, height) < MIN_SIDE:
+        raise ValueError(
+            f"{name} is {width} x {height} pixels; each side needs at least {MIN_SIDE}. Use a larger picture."
+        )
+    if width * height > MAX_PIXELS:
+        raise ValueError(_too_large(name, f"{width} x {height} = {width * height / 1e6:.0f}"))
+
+
+def _too_large(name: str, megapixels: str) -> str:
+    return (
+        f"{name} has {megapixels} megapixels; up to {MAX_PIXELS / 1e6:.0f} are accepted. "
+        "Scale it down: the network sees 512 pixels."
+    )

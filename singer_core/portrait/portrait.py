@@ -1,0 +1,229 @@
+"""Everything the network needs to know about the portrait: what the SINGER_PORTRAIT socket carries."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from singer_core.portrait import crop as crops
+from singer_core.portrait import masks as m
+from singer_core.portrait.image import Picture, from_tensor, to_picture, to_tensor
+from singer_core.portrait.landmarks import FaceLandmarks, choose_face
+
+log = logging.getLogger(__name__)
+
+CROPS = ("face", "center", "squash")
+MARGIN = 0.4  # the face fills 1 / (1 + 2 * 0.4) = 56 % of the frame; Hallo's advice is 50-70 %
+NETWORK_STEP = 64  # image pixels per pixel of the UNet's deepest level
+
+MaskLike = torch.Tensor | np.ndarray | Image.Image
+ImageLike = Image.Image | Picture | torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Portrait:
+    """A prepared portrait. Floating tensors are float32 on the CPU.
+
+    image     (3, H, W) in [0, 1]: the crop at the network's size
+    region    (H, W) in [0, 1]: face box, input of the face locator
+    masks     per UNet level l (level 0 first) a (3, h_l w_l) in [0, 1], rows full, face, lip; h_l = H/8/2^l
+    identity  (e,) un-normalised face embedding; None = no identity, the network gets zeros
+    crop      where `image` lies in the original picture
+    original  (3, H0, W0) in [0, 1], or None where paste-back is not wanted
+    alpha     (H0, W0) in [0, 1] transparency of the original, None = opaque
+    """
+
+    image: torch.Tensor
+    region: torch.Tensor
+    masks: tuple[torch.Tensor, ...]
+    identity: torch.Tensor | None
+    crop: crops.CropTransform
+    original: torch.Tensor | None = None
+    alpha: torch.Tensor | None = None
+
+
+def prepare_portrait(
+    image: ImageLike,
+    size: tuple[int, int] = (512, 512),
+    *,
+    landmarks: FaceLandmarks | Sequence[FaceLandmarks] | None = None,
+    face_mask: MaskLike | None = None,
+    lip_mask: MaskLike | None = None,
+    identity: torch.Tensor | None = None,
+    face_index: int | None = None,
+    crop: str = "face",
+    margin: float = MARGIN,
+    options: m.MaskOptions | None = None,
+) -> Portrait:
+    """Crop a picture and make its masks for frames of `size` (H, W), multiples of 64.
+
+    image                RGB picture, `Picture`, or (3, H0, W0) in [0, 1]
+    landmarks            faces found on the whole picture; several need `face_index`
+    face_mask, lip_mask  (H0, W0), floats in [0, 1] or uint8: used as they are instead of the landmarks' boxes
+    identity             (e,) embedding of the face, None = explicitly none
+    crop                 "face": around the face with `margin` (in longer sides of the face box) on each side;
+                         "center": the largest rectangle of the right shape; "squash": the whole picture,
+                         stretched to `size`, as the authors do
+    options              mask shapes; None = `MaskOptions()`, with the authors' edge cases for "squash"
+
+    Raises ValueError where neither landmarks nor both masks are given, where a mask does not fit the picture
+    or is empty, and where the face lies outside the picture or the crop.
+    """
+    picture = _as_picture(image)
+    _check(size, crop, margin, identity)
+    options = options or m.MaskOptions(authors_edge_cases=crop == "squash")
+    original_size = (picture.image.height, picture.image.width)
+    user_face, user_lip = (
+        _user_mask(v, n, original_size) for v, n in ((face_mask, "face_mask"), (lip_mask, "lip_mask"))
+    )
+    face = _face(landmarks, face_index, user_face, user_lip, original_size)
+    transform = _transform(crop, margin, size, original_size, face, user_face)
+    hard = _hard_masks(face, user_face, user_lip, transform, options)
+    stages = m.separate(*hard, options)
+    return Portrait(
+        image=to_tensor(transform.apply(picture.image)),
+        region=torch.from_numpy(np.array(m.region_map(stages.face, size))).float() / 255,
+        masks=m.attention_masks(stages, size),
+        identity=None if identity is None else identity.detach().cpu().float(),
+        crop=transform,
+        original=to_tensor(picture.image),
+        alpha=None if picture.alpha is None else to_tensor(picture.alpha)[0],
+    )
+
+
+def _as_picture(image: ImageLike) -> Picture:
+    if isinstance(image, Picture):
+        return image
+    return to_picture(from_tensor(image) if isinstance(image, torch.Tensor) else image)
+
+
+def _check(size: tuple[int, int], crop: str, margin: float, identity: torch.Tensor | None) -> None:
+    if min(size) < NETWORK_STEP or any(side % NETWORK_STEP for side in size):
+        raise ValueError(f"`size` is {size}; multiples of {NETWORK_STEP} are accepted, such as (512, 512).")
+    if crop not in CROPS:
+        raise ValueError(f"`crop` is {crop!r}; {', '.join(CROPS)} are accepted.")
+    if not 0 <= margin <= 10:
+        raise ValueError(f"`margin` is {margin}; 0 to 10 longer sides of the face box are accepted.")
+    if identity is not None and (identity.ndim != 1 or not torch.isfinite(identity).all()):
+        raise ValueError(
+            f"`identity` has shape {tuple(identity.shape)} or holds NaN; one finite vector is accepted."
+        )
+
+
+def _user_mask(mask: MaskLike | None, name: str, size: tuple[int, int]) -> m.Mask | None:
+    """(H0, W0) uint8, scaled where it has the picture's shape at another resolution."""
+    if mask is None:
+        return None
+    levels = _levels(mask, name)
+    if levels.shape != size:
+        if abs(levels.shape[0] * size[1] - levels.shape[1] * size[0]) > 0.01 * levels.shape[0] * size[1]:
+            raise ValueError(
+                f"`{name}` has {levels.shape[1]} x {levels.shape[0]} pixels, the picture {size[1]} x {size[0]}: "
+                "another shape. Draw the mask on the whole picture."
+            )
+        levels = np.asarray(Image.fromarray(levels).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    if levels.max() < 128:
+        raise ValueError(f"`{name}` is empty. Paint the area white, or leave it out to use landmarks.")
+    return levels
+
+
+def _levels(mask: MaskLike, name: str) -> m.Mask:
+    if isinstance(mask, Image.Image):
+        mask = mask.convert("L")
+    array = mask.detach().cpu().numpy() if isinstance(mask, torch.Tensor) else np.asarray(mask)
+    if array.ndim == 3 and array.shape[0] == 1:
+        array = array[0]  # ComfyUI's MASK: (1, H, W)
+    if array.ndim != 2 or array.size == 0:
+        raise ValueError(f"`{name}` has shape {array.shape}; one mask (H, W) is accepted.")
+    if array.dtype == np.uint8:
+        return array
+    values = array.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise ValueError(f"`{name}` holds NaN or Inf; values from 0 to 1 are accepted.")
+    return np.rint(values.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _face(
+    landmarks: FaceLandmarks | Sequence[FaceLandmarks] | None,
+    face_index: int | None,
+    face_mask: m.Mask | None,
+    lip_mask: m.Mask | None,
+    size: tuple[int, int],
+) -> FaceLandmarks | None:
+    """The chosen face; None where both masks are given and landmarks do not name one."""
+    both = face_mask is not None and lip_mask is not None
+    faces = [landmarks] if isinstance(landmarks, FaceLandmarks) else list(landmarks or ())
+    if both and (not faces or (len(faces) > 1 and face_index is None)):
+        return None
+    if landmarks is None:
+        missing = (
+            "`lip_mask`" if face_mask is not None else "`face_mask`" if lip_mask is not None else "a face"
+        )
+        raise ValueError(
+            f"SINGER needs to know where the face is: {missing} is missing. "
+            "Give landmarks, or `face_mask` and `lip_mask`."
+        )
+    face = choose_face(faces, face_index)
+    left, top, right, bottom = m.bounding_box(face.silhouette)
+    if right <= 0 or bottom <= 0 or left >= size[1] or top >= size[0]:
+        raise ValueError(
+            f"The face ({left}, {top}, {right}, {bottom}) lies outside the picture of {size[1]} x {size[0]}. "
+            "Detect it on this picture, upright and uncropped."
+        )
+    return face
+
+
+def _transform(
+    crop: str,
+    margin: float,
+    size: tuple[int, int],
+    original_size: tuple[int, int],
+    face: FaceLandmarks | None,
+    face_mask: m.Mask | None,
+) -> crops.CropTransform:
+    if crop == "squash":
+        transform = crops.whole(original_size, size)
+        if not 0.99 < transform.stretch < 1.01:
+            log.warning(
+                "crop=squash stretches the picture by %.2f horizontally; crop=face keeps shapes.",
+                transform.stretch,
+            )
+        return transform
+    if crop == "center":
+        return crops.centred(original_size, size)
+    if face_mask is not None:
+        rows, columns = np.nonzero(face_mask >= 128)
+        box = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
+    else:
+        assert face is not None  # `_face` raised otherwise
+        box = m.bounding_box(face.silhouette)
+    return crops.around(box, original_size, size, margin)
+
+
+def _hard_masks(
+    face: FaceLandmarks | None,
+    face_mask: m.Mask | None,
+    lip_mask: m.Mask | None,
+    transform: crops.CropTransform,
+    options: m.MaskOptions,
+) -> tuple[m.Mask, m.Mask]:
+    """(h, w) uint8 face and lip masks of the crop at the picture's resolution."""
+    boxes: tuple[m.Mask, m.Mask] | tuple[None, None] = (None, None)
+    if face is not None:
+        inside = face.moved(transform.box[0], transform.box[1])
+        boxes = m.hard_masks(inside.silhouette, inside.lips, transform.cut_size, options)
+    masks = []
+    for name, user, box in zip(("face", "lip"), (face_mask, lip_mask), boxes, strict=True):
+        mask = box if user is None else np.asarray(transform.cut(Image.fromarray(user)))
+        assert mask is not None  # `_face` raised otherwise
+        if not mask.any():
+            raise ValueError(
+                f"The {name} is not in the crop {transform.box}. Use crop='face' or a larger margin."
+            )
+        masks.append(mask)
+    return masks[0], masks[1]
