@@ -1,6 +1,6 @@
 """Video files, frame by frame and in constant memory: a writer of H.264 + AAC, a probe and a reader.
 
-Everything runs in imageio-ffmpeg's bundled binary, fed and read through pipes. Turning latents into pictures
+Everything runs in imageio-ffmpeg's binary (ffmpeg 5.1 or newer) through pipes. Turning latents into pictures
 is not here.
 """
 
@@ -276,7 +276,7 @@ def read_frames(path: str | Path) -> Iterator[Tensor]:
 
 def _decoded(path: Path) -> Iterator[Tensor]:
     command = [*_ffmpeg(), "-i", f"file:{path}", "-map", "0:v:0"]
-    command += ["-vf", "setpts=N/(FRAME_RATE*TB)"]  # even times: none doubled, none dropped
+    command += ["-fps_mode", "passthrough"]  # none doubled, none dropped
     command += ["-f", "image2pipe", "-c:v", "ppm", "pipe:1"]  # each picture states its size
     with tempfile.TemporaryFile() as words:
         reader = subprocess.Popen(
