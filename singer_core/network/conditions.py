@@ -1,0 +1,156 @@
+"""What one clip is conditioned on, and which part of it each guidance branch of a batch sees.
+
+Rows of a batch are ordered (branch, b, f): all frames of the unconditional branch, then those of the next.
+All conditions are given once, for one branch; `Branch` says who reads them. They are locals of one clip:
+whatever does not change over the diffusion steps (keys and values) is computed at its first use and forgotten
+with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from singer_core import constants
+
+KeysValues = tuple[Tensor, Tensor]
+MakeKeys = Callable[[Tensor], KeysValues]
+# Keys and values made so far; None where they must be made anew each time (gradient checkpointing).
+Made = dict[object, KeysValues]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One guidance branch: does it see the portrait, does it hear the song?
+
+    `half` is its place in the authors' batch [unconditional, conditional], which fixes the rows of the
+    reference pass
+    that it reads (numerics section 8).
+    """
+
+    portrait: bool
+    audio: bool
+    half: int
+
+
+UNCONDITIONAL = Branch(portrait=False, audio=False, half=0)
+PORTRAIT_ONLY = Branch(portrait=True, audio=False, half=1)
+CONDITIONAL = Branch(portrait=True, audio=True, half=1)
+
+
+@dataclass(frozen=True)
+class AudioTokens:
+    """Audio tokens of a clip, ((b f), m, d), after the audio projection and the MSM."""
+
+    tokens: Tensor
+    made: Made | None = field(default_factory=dict, repr=False, compare=False)
+
+    def keys(self, layer: object, make: MakeKeys) -> KeysValues:
+        """Keys and values of the tokens in one attention layer, ((b f), m, c) each."""
+        return _once(self.made, id(layer), lambda: make(self.tokens))
+
+
+@dataclass(frozen=True)
+class ReferenceFeatures:
+    """What the reference UNet says of the portrait and the carried frames, per spatial transformer ("site").
+
+    features  site -> (p, b, 1 + carried, n, c): normed tokens of [portrait, carried frames...]. p is the
+              number of
+              token passes: 1 = under the image tokens of the portrait; 2 = the authors' [unconditional,
+              conditional]
+              passes, between which the frames of a clip alternate.
+    """
+
+    features: dict[str, Tensor]
+    made: Made | None = field(default_factory=dict, repr=False, compare=False)
+
+    def keys(self, site: str, make: MakeKeys, half: int, frames: int) -> KeysValues:
+        """Keys and values of the portrait for each frame of the branch at `half`, ((b f), n, c) each."""
+        k, v = _once(self.made, site, lambda: make(self.features[site][:, :, 0].flatten(0, 1)))
+        return self._per_frame(k, half, frames), self._per_frame(v, half, frames)
+
+    @property
+    def passes(self) -> int:
+        return len(next(iter(self.features.values())))
+
+    def _per_frame(self, x: Tensor, half: int, frames: int) -> Tensor:
+        """((p b), n, c) -> ((b f), n, c): frame k of the branch reads pass (half * f + k) mod p."""
+        x = x.unflatten(0, (self.passes, -1))
+        if self.passes == 1:
+            return x[0].repeat_interleave(frames, 0)
+        rows = [(half * frames + k) % self.passes for k in range(frames)]
+        return x[rows].transpose(0, 1).flatten(0, 1)
+
+    def carried(self, site: str, branches: tuple[Branch, ...], size: torch.Size) -> Tensor:
+        """Features of the carried frames for each branch, ((branch b), carried, c, h, w)."""
+        x = torch.cat([self.features[site][branch.half % self.passes] for branch in branches])
+        return x[:, 1:].transpose(2, 3).unflatten(3, size)
+
+
+@dataclass(frozen=True)
+class ClipConditions:
+    """Everything a forward needs beyond latents, time and image tokens.
+
+    branches   in the order of the batch
+    frames     f; frame count and mid width must be even for the wavelets
+    audio      AudioTokens
+    masks      per level (level 0 = full latent size) (3, 1 or (b f), n): full, face, lip in [0, 1]
+    weights    (1 or (b f), 3): pose, face and lip weight, 1 = as trained
+    face       (1 or (b f), c, h, w) face-locator features, added to the UNet's first convolution
+    reference  ReferenceFeatures; None = dropped, as in 5 % of the training samples
+    """
+
+    branches: tuple[Branch, ...]
+    frames: int
+    audio: AudioTokens
+    masks: tuple[Tensor, ...]
+    weights: Tensor
+    face: Tensor
+    reference: ReferenceFeatures | None
+
+    def runs(self, x: Tensor, flag: str) -> Iterator[tuple[Tensor, bool]]:
+        """x cut where the branches' `flag` ("portrait" or "audio") changes: (rows, flag)."""
+        rows = len(x) // len(self.branches)
+        for start, stop, value in _equal_runs([getattr(branch, flag) for branch in self.branches]):
+            yield x[start * rows : stop * rows], value
+
+    def reference_keys(self, site: str, make: MakeKeys) -> list[KeysValues | None]:
+        """Per branch, the portrait's keys and values; None for a branch that does not see it."""
+        reference = self.reference
+        if reference is None:
+            return [None] * len(self.branches)
+        return [
+            reference.keys(site, make, branch.half, self.frames) if branch.portrait else None
+            for branch in self.branches
+        ]
+
+    def carried(self, site: str, x: Tensor) -> Tensor:
+        """Features to go in front of the clip at a site with features x: ((branch b), carried, c, h, w)."""
+        if self.reference is None:
+            count = constants.DROPPED_REFERENCE_MOTION_FRAMES
+            return x.new_zeros(len(x) // self.frames, count, *x.shape[1:])
+        return self.reference.carried(site, self.branches, x.shape[-2:])
+
+    def face_rows(self) -> Tensor:
+        """Face-locator features for every row of the batch; zeros where the portrait is not seen."""
+        face = self.face if len(self.face) > 1 else self.face.expand(self.frames, -1, -1, -1)
+        return torch.cat([face if branch.portrait else torch.zeros_like(face) for branch in self.branches])
+
+
+def _equal_runs(flags: list[bool]) -> Iterator[tuple[int, int, bool]]:
+    start = 0
+    for stop in range(1, len(flags) + 1):
+        if stop == len(flags) or flags[stop] != flags[start]:
+            yield start, stop, flags[start]
+            start = stop
+
+
+def _once(made: Made | None, key: object, make: Callable[[], KeysValues]) -> KeysValues:
+    if made is None:
+        return make()
+    if key not in made:
+        made[key] = make()
+    return made[key]

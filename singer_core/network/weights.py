@@ -1,0 +1,148 @@
+"""Weight files on disk: shapes at once, tensors when asked for, memory-mapped; safetensors and PyTorch's own
+format.
+
+A PyTorch file is read with `weights_only=True` alone; a file that needs more is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pickle
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+_SAFETENSORS_DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "I64": torch.int64, "I32": torch.int32,
+    "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """An opened file. `tensor(name)` reads one tensor, backed by the file's pages where the format allows."""
+
+    path: Path
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, torch.dtype]
+    metadata: dict[str, str]
+    tensor: Callable[[str], Tensor] = field(repr=False)
+
+    @staticmethod
+    def joined(path: Path, parts: Mapping[str, WeightFile]) -> WeightFile:
+        """Several files as one, each part's names behind its prefix."""
+        where = {prefix + key: (file, key) for prefix, file in parts.items() for key in file.shapes}
+        return WeightFile(
+            path,
+            {name: file.shapes[key] for name, (file, key) in where.items()},
+            {name: file.dtypes[key] for name, (file, key) in where.items()},
+            {},
+            lambda name: where[name][0].tensor(where[name][1]),
+        )
+
+
+def open_weights(path: Path) -> WeightFile:
+    """Open a .safetensors, .pth, .pt, .ckpt or .bin file; the content decides, not the name.
+
+    Raises FileNotFoundError, and RuntimeError for a file that is damaged, is no weight file, or needs unsafe
+    unpickling.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no checkpoint {path}. Check the path; `net.pth` is 4.85 GB.")
+    with path.open("rb") as stream:
+        head = stream.read(64)
+    if head.startswith(b"version https://git-lfs"):
+        raise RuntimeError(f"{path.name} is a Git LFS pointer. Download the file that it points to.")
+    if head.lstrip()[:1] == b"<":
+        raise RuntimeError(f"{path.name} is a web page, not a checkpoint. Download the file itself.")
+    if head[8:9] == b"{":
+        return _open_safetensors(path)
+    return _open_torch(path)
+
+
+def _open_safetensors(path: Path) -> WeightFile:
+    try:
+        handle = safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise RuntimeError(f"{path.name} is damaged or incomplete ({error}). Download it again.") from error
+    shapes, dtypes = {}, {}
+    for key in handle.keys():  # noqa: SIM118 - safe_open is no mapping
+        piece = handle.get_slice(key)
+        shapes[key] = tuple(piece.get_shape())
+        dtypes[key] = _SAFETENSORS_DTYPES[piece.get_dtype()]
+    return WeightFile(path, shapes, dtypes, dict(handle.metadata() or {}), handle.get_tensor)
+
+
+def _open_torch(path: Path) -> WeightFile:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise RuntimeError(
+            f"{path.name} is no file of plain tensors: {_first_line(error)} "
+            "Unpickling anything else could run code and is refused; use a safetensors version of the file."
+        ) from error
+    except (RuntimeError, EOFError, ValueError, OSError) as error:
+        raise RuntimeError(
+            f"{path.name} ({path.stat().st_size:,} bytes) is damaged or incomplete: {_first_line(error)} "
+            "Download it again."
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise RuntimeError(f"{path.name} is no state dict: it holds {_contents(state)}, not tensors by name.")
+    shapes = {key: tuple(value.shape) for key, value in state.items()}
+    dtypes = {key: value.dtype for key, value in state.items()}
+    return WeightFile(path, shapes, dtypes, {}, state.__getitem__)
+
+
+def _contents(state: object) -> str:
+    if isinstance(state, dict):
+        odd = next(key for key, value in state.items() if not isinstance(value, Tensor))
+        return f"{odd!r}: {type(state[odd]).__name__}"
+    return type(state).__name__
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(".") + "."
+
+
+def file_hash(path: Path, progress: Callable[[int], None] | None = None) -> str:
+    """SHA-256 of a file, or of the files of a folder in name order; `progress` gets the bytes done."""
+    digest, done = hashlib.sha256(), 0
+    for part in sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]:
+        with part.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+                done += len(block)
+                if progress:
+                    progress(done)
+    return digest.hexdigest()
+
+
+def save_weights(path: Path, tensors: Iterable[tuple[str, Tensor]], metadata: dict[str, str]) -> None:
+    """Write a safetensors file whole or not at all."""
+    with renamed_on_success(path) as temporary:
+        save_file(
+            {key: value.contiguous() for key, value in tensors}, temporary, {"format": "pt", **metadata}
+        )
+
+
+@contextlib.contextmanager
+def renamed_on_success(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` to write to: renamed to it at the end, removed on any error."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
