@@ -143,7 +143,7 @@ class VideoWriter:
 
         Raises ValueError on another shape or type, on NaN or infinity, and on more pictures than announced.
         """
-        if self._ffmpeg is None or self._ffmpeg.stdin is None:
+        if self._ffmpeg is None or self._ffmpeg.stdin is None or self._ffmpeg.stdin.closed:
             raise RuntimeError("VideoWriter is not open. Write inside `with VideoWriter(...) as writer:`.")
         if not frames.is_floating_point() or frames.ndim != 4 or frames.shape[1:] != (3, *self.size):
             raise ValueError(
@@ -189,20 +189,11 @@ class VideoWriter:
         command += ["-framerate", str(self.fps), "-i", "pipe:0"]
         if self.audio is not None:
             seconds = f"{float(self.frames / self.fps):.9f}"
-            command += ["-i", f"file:{self.audio}", "-map", "1:a:0", "-c:a", "aac", "-b:a", "192k"]
+            command += ["-i", f"file:{self.audio}", "-map", "0:v:0", "-map", "1:a:0"]
+            command += ["-c:a", "aac", "-b:a", "192k"]
             command += ["-af", f"asetpts=N/SR/TB,atrim=end={seconds}"]  # from 0, whatever the file says
-        command += [
-            "-map",
-            "0:v:0",
-            "-r",
-            str(self.fps),
-            "-c:v",
-            "libx264",
-            "-crf",
-            str(self.crf),
-            "-vf",
-            _COLOUR,
-        ]
+        # without a rate for the output too, ffmpeg takes 119.88 for 120
+        command += ["-r", str(self.fps), "-c:v", "libx264", "-crf", str(self.crf), "-vf", _COLOUR]
         muxer = MUXERS[self.path.suffix.lower()]
         if muxer != "matroska":
             command += ["-movflags", "+faststart"]  # plays in a browser before it is loaded

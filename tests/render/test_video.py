@@ -231,6 +231,10 @@ def test_writing_outside_the_block_is_refused(tmp_path):
     writer = VideoWriter(tmp_path / "out.mp4", SIZE, 25, frames=1)
     with pytest.raises(RuntimeError, match="not open"):
         writer.write(grey(1))
+    with writer:
+        writer.write(grey(1))
+    with pytest.raises(RuntimeError, match="not open"):
+        writer.write(grey(0))
 
 
 @pytest.mark.parametrize(
