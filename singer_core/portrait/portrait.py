@@ -82,6 +82,8 @@ def prepare_portrait(
         _user_mask(v, n, original_size) for v, n in ((face_mask, "face_mask"), (lip_mask, "lip_mask"))
     )
     face = _face(landmarks, face_index, user_face, user_lip, original_size)
+    if identity is None:
+        log.warning("No identity embedding: the network gets zeros, which costs likeness.")
     transform = _transform(crop, margin, size, original_size, face, user_face)
     hard = _hard_masks(face, user_face, user_lip, transform, options)
     stages = m.separate(*hard, options)
@@ -123,8 +125,8 @@ def _user_mask(mask: MaskLike | None, name: str, size: tuple[int, int]) -> m.Mas
     if levels.shape != size:
         if abs(levels.shape[0] * size[1] - levels.shape[1] * size[0]) > 0.01 * levels.shape[0] * size[1]:
             raise ValueError(
-                f"`{name}` has {levels.shape[1]} x {levels.shape[0]} pixels, the picture {size[1]} x {size[0]}: "
-                "another shape. Draw the mask on the whole picture."
+                f"`{name}` has {levels.shape[1]} x {levels.shape[0]} pixels and the picture "
+                f"{size[1]} x {size[0]}, another shape. Draw the mask on the whole picture."
             )
         levels = np.asarray(Image.fromarray(levels).resize((size[1], size[0]), Image.Resampling.BILINEAR))
     if levels.max() < 128:
