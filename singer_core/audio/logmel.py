@@ -23,7 +23,7 @@ class LogMelFrontEnd:
 
     A feature is log10(max(e, 1e-4)) / 2, where e is the mean power density of the band in a Hann window
     around the sub-frame's centre, relative to white noise of the file's power. So 0 is the level of such
-    noise, -2 the floor, and the file's volume does not matter (it is normalised over the file, like wav2vec2's).
+    noise, -2 the floor, and the file's volume does not matter (it is normalised over the file).
     """
 
     def __init__(self, layers: int, width: int) -> None:

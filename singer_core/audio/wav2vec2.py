@@ -5,8 +5,8 @@
 
 The network is transformers' `Wav2Vec2Model`; here are the interpolation, which that class does not have,
 and the windows. The conv stack runs in blocks and is exact: it is local, but for a group norm over the whole
-song, whose statistics are measured first. The encoder attends to the whole song up to `Windows.whole` frames, which
-gives the reference's numbers; longer songs run in overlapping windows. docs/audio.md has their error.
+song, whose statistics are measured first. The encoder attends to the whole song up to `Windows.whole` frames,
+which gives the reference's numbers; longer songs run in overlapping windows (error: docs/audio.md).
 """
 
 from __future__ import annotations
