@@ -147,9 +147,7 @@ class PasteBack:
         """(3, h, w) or (f, 3, h, w) in [0, 1] of `transform.size` -> the same at the picture's size."""
         expected = (3, *self.transform.size)
         if tuple(frames.shape[-3:]) != expected or frames.ndim not in (3, 4):
-            raise ValueError(
-                f"The frame has shape {tuple(frames.shape)}; {expected} is accepted for this crop."
-            )
+            raise ValueError(f"The frame has shape {tuple(frames.shape)}; this crop accepts {expected}.")
         if frames.ndim == 4:
             return torch.stack([self._one(frame) for frame in frames])
         return self._one(frames)
@@ -248,4 +246,6 @@ def _scale(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 def _smooth(change: torch.Tensor, width: int = 9) -> torch.Tensor:
     """(1, H, W) box mean, so that single noisy pixels do not switch the detail on and off."""
-    return F.avg_pool2d(change[None], width, stride=1, padding=width // 2, count_include_pad=False)[0]
+    half = width // 2
+    rows = F.avg_pool2d(change[None], (width, 1), stride=1, padding=(half, 0), count_include_pad=False)
+    return F.avg_pool2d(rows, (1, width), stride=1, padding=(0, half), count_include_pad=False)[0]

@@ -54,8 +54,8 @@ def find_identity_file(folders: Iterable[str | PathLike[str]]) -> Path:
     )
     others = f" Other files there: {', '.join(str(path) for path in tried[:10])}." if tried else ""
     raise FileNotFoundError(
-        f"Found no identity network in: {looked}.{others} Put glintr100.onnx of insightface's antelopev2 pack into "
-        "one of them and run `singer convert glintr100.onnx glintr100.safetensors`, or render without identity."
+        f"Found no identity network in: {looked}.{others} Put glintr100.onnx of insightface's antelopev2 "
+        "pack into one of them and run `singer convert glintr100.onnx out.safetensors`, or render without."
     )
 
 

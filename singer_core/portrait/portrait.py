@@ -171,13 +171,18 @@ def _face(
             "Give landmarks, or `face_mask` and `lip_mask`."
         )
     face = choose_face(faces, face_index)
-    left, top, right, bottom = m.bounding_box(face.silhouette)
-    if right <= 0 or bottom <= 0 or left >= size[1] or top >= size[0]:
+    if not _mouth_inside(face, (0, 0, size[1], size[0])):
         raise ValueError(
-            f"The face ({left}, {top}, {right}, {bottom}) lies outside the picture of {size[1]} x {size[0]}. "
-            "Detect it on this picture, upright and uncropped."
+            f"The mouth of the face lies outside the picture of {size[1]} x {size[0]}. SINGER needs a "
+            "visible mouth, and landmarks of this picture, upright and uncropped."
         )
     return face
+
+
+def _mouth_inside(face: FaceLandmarks, box: m.Box) -> bool:
+    """Whether the middle of the lips lies in `box`."""
+    left, top, right, bottom = m.bounding_box(face.lips)
+    return box[0] <= (left + right) / 2 < box[2] and box[1] <= (top + bottom) / 2 < box[3]
 
 
 def _transform(
@@ -217,6 +222,8 @@ def _hard_masks(
     """(h, w) uint8 face and lip masks of the crop at the picture's resolution."""
     boxes: tuple[m.Mask, m.Mask] | tuple[None, None] = (None, None)
     if face is not None:
+        if not _mouth_inside(face, transform.box):
+            raise ValueError(f"The mouth is not in the crop {transform.box}. Use crop='face'.")
         inside = face.moved(transform.box[0], transform.box[1])
         boxes = m.hard_masks(inside.silhouette, inside.lips, transform.cut_size, options)
     masks = []
