@@ -37,6 +37,7 @@ DROPPED_REFERENCE_MOTION_FRAMES = 4
 
 # Diffusion (numerics section 12).
 TRAIN_TIMESTEPS = 1000
+MIN_SNR_GAMMA = 5.0  # loss weighting in training
 BETA_START = 0.00085
 BETA_END = 0.012
 REFERENCE_TIMESTEP = 0  # the reference UNet sees clean latents

@@ -126,7 +126,13 @@ def _run_after(transformer: nn.Module, site: Site | nn.Module) -> None:
 
 
 def _filter_after(block: nn.Module, spectral_filter: nn.Module) -> None:
-    block.register_forward_hook(lambda _module, _args, output: spectral_filter(output))
+    """Run the SFM on the output of the mid block."""
+
+    def run(_module: nn.Module, _args: Any, kwargs: dict[str, Any], output: Tensor) -> Tensor:
+        clip: ClipConditions = kwargs["cross_attention_kwargs"]["clip"]
+        return spectral_filter(output, clip.sfm_strength, clip.sfm_gains)
+
+    block.register_forward_hook(run, with_kwargs=True)
 
 
 class SpatialAttentionProcessor:

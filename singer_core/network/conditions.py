@@ -101,6 +101,7 @@ class ClipConditions:
     weights    (1 or (b f), 3): pose, face and lip weight, 1 = as trained
     face       (1 or (b f), c, h, w) face-locator features, added to the UNet's first convolution
     reference  ReferenceFeatures; None = dropped, as in 5 % of the training samples
+    sfm_*      strength of the SFM (0 bypasses it, 1 is as trained) and factors on its bands LL, LH, HL, HH
     """
 
     branches: tuple[Branch, ...]
@@ -110,6 +111,8 @@ class ClipConditions:
     weights: Tensor
     face: Tensor
     reference: ReferenceFeatures | None
+    sfm_strength: float = 1.0
+    sfm_gains: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
 
     def runs(self, x: Tensor, flag: str) -> Iterator[tuple[Tensor, bool]]:
         """x cut where the branches' `flag` ("portrait" or "audio") changes: (rows, flag)."""

@@ -1,15 +1,13 @@
-"""Noise schedules of the checkpoints and the authors' sampler, diffusers' DDIM (numerics section 12)."""
+"""Noise schedules of the checkpoints and the authors' sampler, diffusers' DDIM (numerics sections 12 and 17)."""
 
 from __future__ import annotations
 
-from typing import Literal
-
+import torch
 from diffusers import DDIMScheduler
+from torch import Tensor
 
 from singer_core import constants
-
-# "linear" is what the authors sample with, "scaled_linear" what the weights were trained with.
-NoiseSchedule = Literal["linear", "scaled_linear"]
+from singer_core.options import NoiseSchedule
 
 
 def ddim(noise_schedule: NoiseSchedule, steps: int) -> DDIMScheduler:
@@ -27,3 +25,14 @@ def ddim(noise_schedule: NoiseSchedule, steps: int) -> DDIMScheduler:
     )
     scheduler.set_timesteps(steps)
     return scheduler
+
+
+def signal_to_noise(scheduler: DDIMScheduler, timesteps: Tensor) -> Tensor:
+    """Signal-to-noise ratio of the noisy latents at training time steps (b,) -> (b,); 0 at the last one."""
+    alphas = scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
+    return alphas / (1 - alphas)
+
+
+def min_snr_weight(snr: Tensor, gamma: float = constants.MIN_SNR_GAMMA) -> Tensor:
+    """Loss weight of v-prediction at a signal-to-noise ratio (Hang et al. 2023, min-SNR), (b,) -> (b,)."""
+    return torch.clamp(snr + 1, max=gamma) / (snr + 1)

@@ -6,8 +6,6 @@ frames) LH is detail along the frames, HL detail along the tokens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -121,12 +119,17 @@ class SelfAdaptiveFilterModule(nn.Module):
         self.gate = kit.gate(width, width // 2, width)
         self.width = width
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x ((b f), c, h, w) -> the same shape."""
-        gain = self.bands.total().to(x)[..., None, None]
-        bands = analysis(x)
-        weighed = Bands(*(band * g for band, g in zip(bands, gain, strict=True)))
-        return self.gate_for(x) * synthesis(weighed, size=(x.shape[-2], x.shape[-1]))
+    def forward(
+        self, x: Tensor, strength: float = 1.0, band_gains: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
+    ) -> Tensor:
+        """x ((b f), c, h, w) -> the same shape, `strength` of the way from x to the filtered x."""
+        if strength == 0:
+            return x
+        gain = self.bands.total() * torch.tensor(band_gains, device=x.device)[:, None]
+        gain = gain.to(x)[..., None, None]
+        weighed = Bands(*(band * g for band, g in zip(analysis(x), gain, strict=True)))
+        filtered = self.gate_for(x) * synthesis(weighed, size=(x.shape[-2], x.shape[-1]))
+        return filtered if strength == 1 else x.lerp(filtered, strength)
 
     def gate_for(self, x: Tensor) -> Tensor:
         """What the features let through, in (0, 1): (..., w) -> (..., w)."""
@@ -146,19 +149,6 @@ class BandGain(nn.Module):
     def total(self) -> Tensor:
         """(4, c) float32: (4, 1, c, y, x) summed over all axes but bands and channels."""
         return self.weight.float().sum((1, 3, 4))
-
-
-@dataclass(frozen=True)
-class BandSliders:
-    """A user's factor on each band of the audio plane, on top of the MSM's gains; 1 = as computed."""
-
-    ll: float = 1.0  # overall articulation
-    lh: float = 1.0  # detail from frame to frame (legato / staccato)
-    hl: float = 1.0  # contrast between tokens
-    hh: float = 1.0
-
-    def tensor(self) -> Tensor:
-        return torch.tensor([self.ll, self.lh, self.hl, self.hh])
 
 
 def weigh_bands(audio: Tensor, gains: Tensor, wavelet: str = "haar") -> Tensor:

@@ -24,6 +24,7 @@ class Case:
     weights: Tensors
     expected: Tensors
     folder: Path
+    weight_files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,6 @@ class Fixture:
     path: Path  # of the json
     run: str  # the reference run that produced it, e.g. "run_msm"
     tolerance: dict[str, Any]
-    weight_files: tuple[str, ...]
     cases: tuple[Case, ...] = field(repr=False)
 
 
@@ -57,19 +57,21 @@ def load_fixture(path: Path) -> Fixture:
         if case not in parts or part not in parts[case]:
             raise ValueError(f"{tensors_path.name}: tensor {key!r} is not `<case>/{{w,in,out}}/<name>`.")
         parts[case][part][name] = value
+    shared = next(iter(parts.values()))["w"]  # weights may stand with the first case alone
+    files = tuple(meta.get("weights_from") or ())
     cases = tuple(
-        Case(name, meta["cases"][name], p["in"], p["w"], p["out"], path.parent) for name, p in parts.items()
+        Case(name, meta["cases"][name], p["in"], p["w"] or shared, p["out"], path.parent, files)
+        for name, p in parts.items()
     )
-    weight_files = tuple(meta.get("weights_from") or ())
-    return Fixture(path, meta["official_run"], meta["tolerance"], weight_files, cases)
+    return Fixture(path, meta["official_run"], meta["tolerance"], cases)
 
 
 def find_fixtures(folder: Path) -> Iterator[Path]:
-    """The json files below `folder` that describe a fixture, by name."""
+    """The json files below `folder` that describe a fixture (they have `cases`), by name."""
     for path in sorted(folder.rglob("*.json")):
         try:
             meta = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, OSError):
             continue
-        if isinstance(meta, dict) and "official_run" in meta and "cases" in meta:
+        if isinstance(meta, dict) and "cases" in meta:
             yield path

@@ -1,0 +1,122 @@
+"""One clip: from noise to latents, under guidance (paper section 4; numerics sections 4, 12 and 13)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from singer_core import constants
+from singer_core.network.adapter import SingerAdapter
+from singer_core.network.backbone import SingerNetwork
+from singer_core.network.conditions import (
+    CONDITIONAL,
+    PORTRAIT_ONLY,
+    UNCONDITIONAL,
+    AudioTokens,
+    Branch,
+    ClipConditions,
+)
+from singer_core.network.schedule import ddim
+from singer_core.network.spectral import weigh_bands
+from singer_core.options import SingerOptions
+
+OnStep = Callable[[int, Tensor], None]  # index of the step, latents after it
+
+
+def branches_for(options: SingerOptions) -> tuple[Branch, ...]:
+    """The guidance branches that a step needs: one without guidance, two with one scale, three with two."""
+    if not options.guided:
+        return (CONDITIONAL,)
+    if options.reference_scale == options.audio_scale:
+        return (UNCONDITIONAL, CONDITIONAL)
+    return (UNCONDITIONAL, PORTRAIT_ONLY, CONDITIONAL)
+
+
+def guide(prediction: Tensor, options: SingerOptions) -> Tensor:
+    """Predictions of `branches_for(options)`, ((branch f), 4, h, w) float32 -> guided, (f, 4, h, w)."""
+    parts = prediction.chunk(len(branches_for(options)))
+    conditional = parts[-1]
+    if len(parts) == 1:
+        return conditional
+    guided = parts[0] + options.audio_scale * (conditional - parts[-2])
+    if len(parts) == 3:
+        guided = guided + options.reference_scale * (parts[1] - parts[0])
+    if options.guidance_rescale:
+        # Lin et al. 2024, "Common diffusion noise schedules and sample steps are flawed", section 3.4; per
+        # frame.
+        deviations = [x.std(dim=(1, 2, 3), keepdim=True) for x in (conditional, guided)]
+        rescaled = guided * (deviations[0] / deviations[1])
+        guided = guided + options.guidance_rescale * (rescaled - guided)
+    return guided
+
+
+@dataclass(frozen=True)
+class SpectralWeighting:
+    """How audio tokens are weighed: by the MSM under `options`, or by gains that an earlier clip locked."""
+
+    adapter: SingerAdapter
+    options: SingerOptions
+    locked: Tensor | None = None
+
+    def gains(self, latents: Tensor) -> Tensor | None:
+        """Gain of each band for latents (f, 4, h, w), (4,); None where all are 1."""
+        module, options = self.adapter.multi_scale_spectral, self.options
+        frames = len(latents)
+        gains = latents.new_ones(constants.SPECTRAL_BANDS)
+        if module is not None and options.msm_input != "off":
+            if self.locked is not None:
+                gains = self.locked
+            elif options.msm_input == "expected":
+                gains = module.expected_gains(frames).to(latents.device)
+            else:
+                gains = module.gains(latents)
+            if options.msm_scale == "trained_length":
+                gains = gains * (constants.TRAINED_CLIP_FRAMES / frames)
+        elif options.band_gains.neutral:
+            return None
+        return gains * gains.new_tensor(list(options.band_gains))
+
+    def kept(self, noise: Tensor) -> Tensor | None:
+        """Gains to lock for the clips after one that started from `noise`; None unless the MSM is locked."""
+        module = self.adapter.multi_scale_spectral
+        if module is None or self.options.msm_input != "locked":
+            return None
+        return module.gains(noise) if self.locked is None else self.locked
+
+    def __call__(self, tokens: Tensor, latents: Tensor) -> Tensor:
+        """Audio tokens (f, m, d) weighed by the latents (f, 4, h, w)."""
+        gains = self.gains(latents)
+        return tokens if gains is None else weigh_bands(tokens, gains, self.options.wavelet)
+
+
+@torch.no_grad()
+def sample_clip(
+    network: SingerNetwork,
+    options: SingerOptions,
+    noise: Tensor,
+    image_tokens: Tensor,
+    clip: ClipConditions,
+    weighting: SpectralWeighting,
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """Latents of one clip, (f, 4, h, w) float32.
+
+    noise         (f, 4, h, w) float32
+    image_tokens  (2, 1, n, d) [unconditional, conditional]
+    clip          its conditions, with the audio tokens before the MSM
+    """
+    scheduler = ddim(options.noise_schedule, options.steps)
+    latents = noise
+    dtype, heard = network.dtype, clip.audio.tokens
+    for step, timestep in enumerate(scheduler.timesteps):
+        if step == 0 or options.msm_input == "every_step":
+            clip = dataclasses.replace(clip, audio=AudioTokens(weighting(heard, latents.to(dtype))))
+        prediction = network(latents.to(dtype), timestep, image_tokens, clip).float()
+        latents = scheduler.step(guide(prediction, options), timestep, latents).prev_sample
+        if on_step is not None:
+            on_step(step, latents)
+    return latents
