@@ -1,0 +1,1 @@
+"""Learning: data sets, the synthetic singing world, and the trainer."""
