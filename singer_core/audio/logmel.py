@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from singer_core.audio.frames import AudioFeatures, exact_fps, frame_count, padded_count
 from singer_core.audio.job import Cancel, Progress, step
+from singer_core.audio.libraries import require
 from singer_core.audio.normalise import RATE, NormalisedSong, normalised_song
-from singer_core.audio.scratch import release_pages, scratch_array
+from singer_core.audio.scratch import finished, part_file, release_pages, scratch_array
 from singer_core.audio.waveform import Waveform
 
 FLOOR = 1e-4  # energy relative to white noise of the file's power, -40 dB
@@ -48,17 +48,18 @@ class LogMelFrontEnd:
         total = padded_count(frames, clip_length)
         song = normalised_song(waveform)
         bank, window = self._bank().to(device), self._window().to(device)
-        out = scratch_array((total, self.layers, self.width), path=store)
-        for first in range(0, total, BLOCK_FRAMES):
-            step(first / total, progress, cancel)
-            last = min(first + BLOCK_FRAMES, total)
-            pieces = self._pieces(song, first, last, fps).to(device)
-            power = torch.fft.rfft(pieces * window).abs().square()
-            energy = (power @ bank).clamp_min(FLOOR).log10() / SCALE
-            out[first:last] = energy.reshape(-1, self.layers, self.width).cpu().numpy()
-            release_pages(out)
+        with part_file(store) as part:
+            out = scratch_array((total, self.layers, self.width), path=part)
+            for first in range(0, total, BLOCK_FRAMES):
+                step(first / total, progress, cancel)
+                last = min(first + BLOCK_FRAMES, total)
+                pieces = self._pieces(song, first, last, fps).to(device)
+                power = torch.fft.rfft(pieces * window).abs().square()
+                energy = (power @ bank).clamp_min(FLOOR).log10() / SCALE
+                out[first:last] = energy.reshape(-1, self.layers, self.width).cpu().numpy()
+                release_pages(out)
         step(1.0, progress, None)
-        return AudioFeatures(torch.from_numpy(out.view(np.ndarray)), fps, frames)
+        return AudioFeatures(torch.from_numpy(finished(out, store)), fps, frames)
 
     def _pieces(self, song: NormalisedSong, first: int, last: int, fps: float) -> torch.Tensor:
         """((last - first) * l, window) stretches of the song around the centres of the sub-frames."""
@@ -79,9 +80,8 @@ class LogMelFrontEnd:
 
     def _bank(self) -> torch.Tensor:
         """(bins, d) triangles on the mel scale, each with weights that sum to 1: the mean over a band."""
-        from transformers.audio_utils import mel_filter_bank
-
-        bank = mel_filter_bank(
+        library = require("transformers.audio_utils", "The log-mel front end", "transformers")
+        bank = library.mel_filter_bank(
             num_frequency_bins=self.window_samples // 2 + 1,
             num_mel_filters=self.width,
             min_frequency=0.0,

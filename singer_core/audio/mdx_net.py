@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from singer_core.audio.libraries import require
 from singer_core.audio.overlap import Framing, hann_weights
 from singer_core.audio.separation import SEPARATORS, ChunkedSeparator
 from singer_core.audio.waveform import Waveform
@@ -92,12 +93,8 @@ def from_spectrogram(spectrogram: torch.Tensor, spec: MdxSpec) -> torch.Tensor:
 
 def onnx_run(path: Path, spec: MdxSpec, device: torch.device | str | None = None) -> Run:
     """The function of an ONNX file, on the GPU where `device` is one and onnxruntime has it."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise RuntimeError("Kim_Vocal_2 needs onnxruntime. Install it: pip install onnxruntime") from error
-    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidProtobuf
-
+    onnxruntime = require("onnxruntime", "Kim_Vocal_2", "onnxruntime")
+    errors = require("onnxruntime.capi.onnxruntime_pybind11_state", "Kim_Vocal_2", "onnxruntime")
     wanted = ["CPUExecutionProvider"]
     if device is not None and torch.device(device).type == "cuda":
         wanted.insert(0, "CUDAExecutionProvider")
@@ -106,7 +103,7 @@ def onnx_run(path: Path, spec: MdxSpec, device: torch.device | str | None = None
     link = file.link if file else ""
     try:
         session = onnxruntime.InferenceSession(str(path), providers=providers)
-    except (Fail, InvalidArgument, InvalidProtobuf) as error:
+    except (errors.Fail, errors.InvalidArgument, errors.InvalidProtobuf) as error:
         raise RuntimeError(f"{path.name} is not an ONNX network. Get it again: {link}") from error
     source = session.get_inputs()[0]
     if list(source.shape[1:]) != [4, spec.dim_f, spec.dim_t]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from singer_core.audio.libraries import require
 from singer_core.audio.overlap import Framing, linear_fades
 from singer_core.audio.separation import SEPARATORS, ChunkedSeparator
 from singer_core.audio.weights import State, load_state, match_state
@@ -29,17 +30,12 @@ def load_mel_band(path: Path, device: torch.device | str | None = None) -> Chunk
 
     Raises RuntimeError where the package is missing or the weights are of another model.
     """
-    try:
-        from bs_roformer import MelBandRoformer
-    except ImportError as error:
-        raise RuntimeError(
-            "MelBand-RoFormer needs its package. Install it: pip install bs-roformer"
-        ) from error
+    package = require("bs_roformer", "MelBand-RoFormer", "bs-roformer")
     file, state = SEPARATORS["mel_band_roformer"].file, package_keys(load_state(path))
     link = file.link if file else ""
     if "layers.0.1.layers.0.0.branch.to_qkv.weight" not in state:
         raise RuntimeError(f"{path.name} does not hold MelBand-RoFormer weights. Get them from {link}")
-    model = MelBandRoformer(**infer_sizes(state))
+    model = package.MelBandRoformer(**infer_sizes(state))
     match_state(model, state, "MelBand-RoFormer", file)
     return mel_band_separator(model, device)
 
@@ -51,7 +47,7 @@ def mel_band_separator(model: torch.nn.Module, device: torch.device | str | None
 
 
 def package_keys(state: State) -> State:
-    """Names of the package (1.2) for the published ones, which number the two transformers of a layer from 0."""
+    """Names of the package (1.2) for the published ones, which number the transformers of a layer from 0."""
     renamed = {}
     for key, value in state.items():
         if found := _BLOCK.match(key):

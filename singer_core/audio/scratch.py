@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import mmap
+import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +28,26 @@ def scratch_array(shape: tuple[int, ...], dtype: str = "float32", path: Path | N
         return np.zeros(shape, dtype)
     with tempfile.TemporaryFile(prefix="singer-") as file:
         return np.memmap(file, dtype=dtype, mode="w+", shape=shape)
+
+
+@contextmanager
+def part_file(path: Path | None) -> Iterator[Path | None]:
+    """The name to write `path` under: renamed to `path` when all went well, removed otherwise."""
+    if path is None:
+        yield None
+        return
+    part = path.with_name(path.name + ".part")
+    try:
+        yield part
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    os.replace(part, path)
+
+
+def finished(array: np.ndarray, path: Path | None) -> np.ndarray:
+    """The array as filled or, where it was written to `path`, that file mapped again (changes stay in memory)."""
+    return array.view(np.ndarray) if path is None else np.load(path, mmap_mode="c").view(np.ndarray)
 
 
 def release_pages(array: np.ndarray | None) -> None:

@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
 from singer_core.audio.frames import AudioFeatures, exact_fps, frame_count, padded_count
 from singer_core.audio.job import Cancel, Progress, step
 from singer_core.audio.normalise import RATE, NormalisedSong, normalised_song
-from singer_core.audio.scratch import release_pages, scratch_array
+from singer_core.audio.scratch import finished, part_file, release_pages, scratch_array
 from singer_core.audio.wav2vec2_files import load_wav2vec2
 from singer_core.audio.waveform import Waveform
 
@@ -106,18 +105,19 @@ class Wav2Vec2FrontEnd:
     ) -> torch.Tensor:
         """(frames, l, d) float32 of a song stretched over `frames` frames, in one pass or in windows."""
         conv = ConvStack(self.model, song)
-        out = scratch_array((frames, self.layers, self.width), path=store)
-        for keep, read in window_spans(frames, self.windows):
-            step(keep[0] / frames, progress, cancel)
-            conv_frames = conv.at_frames(read[0], read[1], frames, cancel)
-            inner = slice(keep[0] - read[0], keep[1] - read[0])
-            for layer, hidden in enumerate(hidden_states(self.model, conv_frames)):
-                if layer:
-                    out[keep[0] : keep[1], layer - 1] = hidden[0, inner].float().cpu().numpy()
-                step(keep[0] / frames, None, cancel)
-            release_pages(out)
+        with part_file(store) as part:
+            out = scratch_array((frames, self.layers, self.width), path=part)
+            for keep, read in window_spans(frames, self.windows):
+                step(keep[0] / frames, progress, cancel)
+                conv_frames = conv.at_frames(read[0], read[1], frames, cancel)
+                inner = slice(keep[0] - read[0], keep[1] - read[0])
+                for layer, hidden in enumerate(hidden_states(self.model, conv_frames)):
+                    if layer:
+                        out[keep[0] : keep[1], layer - 1] = hidden[0, inner].float().cpu().numpy()
+                    step(keep[0] / frames, None, cancel)
+                release_pages(out)
         step(1.0, progress, None)
-        return torch.from_numpy(out.view(np.ndarray))
+        return torch.from_numpy(finished(out, store))
 
 
 class ConvStack:

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-if TYPE_CHECKING:
-    from transformers import Wav2Vec2Config, Wav2Vec2Model
+from singer_core.audio.libraries import require
+from singer_core.audio.weights import State, load_state
 
+if TYPE_CHECKING:
+    from transformers import Wav2Vec2Model
+
+SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 WEIGHT_NAMES = ("model.safetensors", "pytorch_model.bin")
 STRIDES = (5, 2, 2, 2, 2, 2, 2)  # every published wav2vec2; weights do not carry strides
 HEAD_WIDTH = 64  # of the base, large and xlsr models; weights do not carry the number of heads
@@ -23,7 +27,6 @@ _NEW_NAMES = {
 _POS_CONV = "encoder.pos_conv_embed.conv."
 
 _log = logging.getLogger(__name__)
-State = dict[str, torch.Tensor]
 
 
 def load_wav2vec2(path: Path) -> tuple[Wav2Vec2Model, bool]:
@@ -47,10 +50,11 @@ def build_wav2vec2(settings: dict[str, Any], state: State) -> Wav2Vec2Model:
 
     Raises RuntimeError naming three missing keys where weights are missing or have other shapes.
     """
-    from transformers import Wav2Vec2Config, Wav2Vec2Model
-
-    config: Wav2Vec2Config = Wav2Vec2Config(**settings)
-    model = Wav2Vec2Model(config)
+    package, purpose = "transformers.models.wav2vec2", "wav2vec2"
+    configuration = require(f"{package}.configuration_wav2vec2", purpose, "transformers")
+    modeling = require(f"{package}.modeling_wav2vec2", purpose, "transformers")
+    config = configuration.Wav2Vec2Config(**settings)
+    model = modeling.Wav2Vec2Model(config)
     wanted = model.state_dict()
     state = rename_keys(state)
     missing = [key for key in wanted if key not in state and key != "masked_spec_embed"]
@@ -128,20 +132,9 @@ def _find_weights(path: Path) -> Path:
 
 
 def _read_state(path: Path) -> State:
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise RuntimeError(f"{path.name} is damaged ({error}). Get it again from {LINK}") from error
-    if path.suffix not in (".bin", ".pt", ".pth"):
-        raise ValueError(f"{path.name} is not a weights file; .safetensors, .bin, .pt or .pth is accepted.")
-    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    if not isinstance(state, dict):
-        raise RuntimeError(f"{path.name} holds a {type(state).__name__}, not a dict of tensors. Get {LINK}")
-    return {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"{path.name} is not a weights file; {', '.join(SUFFIXES)} are accepted.")
+    return load_state(path)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

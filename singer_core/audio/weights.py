@@ -1,13 +1,15 @@
-"""Checkpoints of separators: opened without running code from them, checked against the model."""
+"""Checkpoints of the audio networks: opened without running code from them, checked against the model."""
 
 from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from singer_core.audio.separation import SeparatorFile
+if TYPE_CHECKING:
+    from singer_core.audio.separation import SeparatorFile
 
 State = dict[str, torch.Tensor]
 

@@ -1,0 +1,95 @@
+"""Pose, face and lip weights of every video frame, from constants, activity, loudness and beats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+BEAT_SIGMA = 0.1  # s, half width of the pulse around a beat
+LOUDNESS_RANGE_DB = 20.0  # so far above or below the median loudness the response is full
+
+
+@dataclass(frozen=True)
+class MotionWeights:
+    """Weights of the three audio-attention branches, (s,) each: 1 is the reference, 0 removes the branch."""
+
+    pose: torch.Tensor
+    face: torch.Tensor
+    lip: torch.Tensor
+
+    @property
+    def tensor(self) -> torch.Tensor:
+        """(s, 3): pose, face, lip."""
+        return torch.stack([self.pose, self.face, self.lip], dim=1)
+
+
+@dataclass(frozen=True)
+class MotionResponse:
+    """How the weights follow the song. The defaults are constant weights of 1: the reference inference.
+
+    pose, face, lip  the constants
+    beat             on a beat the pose weight is (1 + beat) times its constant
+    loudness         20 dB above the median loudness the face weight is (1 + loudness) times its constant,
+                     20 dB below it (1 - loudness) times
+    silence          where nothing is sung the lip weight is (1 - silence) times its constant
+    """
+
+    pose: float = 1.0
+    face: float = 1.0
+    lip: float = 1.0
+    beat: float = 0.0
+    loudness: float = 0.0
+    silence: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("pose", "face", "lip", "beat"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; 0 or more is accepted.")
+        for name in ("loudness", "silence"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; 0 to 1 is accepted.")
+
+
+def motion_weights(
+    frames: int,
+    fps: float,
+    response: MotionResponse | None = None,
+    activity: torch.Tensor | None = None,
+    loudness: torch.Tensor | None = None,
+    beats: torch.Tensor | None = None,
+) -> MotionWeights:
+    """Weights of `frames` frames. What is not given has no effect.
+
+    activity  (n,) in [0, 1]   vocal activity of the frames; frames behind it count as silent
+    loudness  (n,) dB          of the mix or the stem; frames behind it repeat the last value
+    beats     (b,) s           beat times
+    """
+    response = response or MotionResponse()
+    ones = torch.ones(frames)
+    pose, face, lip = ones * response.pose, ones * response.face, ones * response.lip
+    if beats is not None and beats.numel():
+        pose = pose * (1 + response.beat * beat_pulses(frames, fps, beats))
+    if loudness is not None and loudness.numel():
+        level = _fitted(loudness, frames, float(loudness[-1]))
+        deviation = ((level - loudness.median()) / LOUDNESS_RANGE_DB).clamp(-1, 1)
+        face = face * (1 + response.loudness * deviation)
+    if activity is not None:
+        lip = lip * (1 - response.silence * (1 - _fitted(activity, frames, 0.0)))
+    return MotionWeights(pose, face, lip)
+
+
+def beat_pulses(frames: int, fps: float, beats: torch.Tensor) -> torch.Tensor:
+    """exp(-(t - b)^2 / (2 sigma^2)) of the nearest beat b for the middle t of every frame, (frames,)."""
+    times = (torch.arange(frames, dtype=torch.float64) + 0.5) / fps
+    beats = beats.double()
+    after = torch.searchsorted(beats, times).clamp_max(len(beats) - 1)
+    before = (after - 1).clamp_min(0)
+    distance = torch.minimum((times - beats[after]).abs(), (times - beats[before]).abs())
+    return torch.exp(-distance.square() / (2 * BEAT_SIGMA**2)).float()
+
+
+def _fitted(curve: torch.Tensor, frames: int, fill: float) -> torch.Tensor:
+    """The curve cut or filled to `frames` values."""
+    return F.pad(curve[:frames].float(), (0, max(frames - len(curve), 0)), value=fill)
