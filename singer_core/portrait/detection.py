@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,11 @@ def detect_insightface(
 ) -> list[DetectedFace]:
     """Faces of an RGB picture, largest first, found by insightface with the models in `root`/models/`name`.
 
-    Raises RuntimeError where the package is missing.
+    root   None = ~/.insightface, the package's own folder
+
+    Nothing is downloaded. Raises RuntimeError without the package, FileNotFoundError without the models.
     """
+    base = Path("~/.insightface" if root is None else root).expanduser()
     try:
         from insightface.app import FaceAnalysis
     except ImportError as error:
@@ -47,7 +51,10 @@ def detect_insightface(
             "Face detection with insightface needs that package, which is not installed. Run `pip install "
             "insightface onnxruntime`, or give landmarks from a JSON file or masks: see docs/portrait.md."
         ) from error
-    app = FaceAnalysis(name=name, **({} if root is None else {"root": str(root)}))
+    models = base / "models" / name
+    if not any(models.glob("*.onnx")):
+        raise FileNotFoundError(f"No insightface models in {models}. Unpack the {name} pack (*.onnx) there.")
+    app = FaceAnalysis(name=name, root=str(base))
     app.prepare(ctx_id=-1, det_size=(DETECTOR_SIDE, DETECTOR_SIDE))
     faces = [_face(found) for found in app.get(np.asarray(image)[:, :, ::-1])]  # RGB -> BGR
     return sorted(faces, key=lambda face: face.area, reverse=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,13 @@ def read_picture(path: str | PathLike[str]) -> Picture:
         raise ValueError(_too_large(path.name, "more than 178")) from error
     except (OSError, SyntaxError, EOFError) as error:  # what Pillow's decoders raise on damaged data
         raise ValueError(f"{path.name} is damaged ({error}). Save it again.") from error
+
+
+def read_mask(path: str | PathLike[str]) -> Image.Image:
+    """A mask file as 8-bit grey, 255 inside: the brightness of the picture, black where it is transparent."""
+    picture = read_picture(path)
+    grey = picture.image.convert("L")
+    return grey if picture.alpha is None else ImageChops.multiply(grey, picture.alpha)
 
 
 def to_picture(image: Image.Image) -> Picture:

@@ -9,7 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from singer_core.portrait.image import from_tensor, read_image, read_picture, to_picture, to_tensor
+from singer_core.portrait.image import (
+    from_tensor,
+    read_image,
+    read_mask,
+    read_picture,
+    to_picture,
+    to_tensor,
+)
 
 
 @pytest.fixture
@@ -88,6 +95,17 @@ def test_animation_gives_its_first_frame_and_a_warning(
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     assert read_image(tmp_path / "a.gif").getpixel((5, 5)) == (255, 0, 0)
     assert "first frame" in caplog.text
+
+
+def test_masks_are_bright_where_painted_and_black_where_transparent(tmp_path: Path) -> None:
+    pixels = np.full((40, 60, 4), 255, np.uint8)
+    pixels[:, :20, :3] = 0
+    pixels[:, 40:, 3] = 0
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    mask = np.asarray(read_mask(tmp_path / "a.png"))
+    assert np.array_equal(mask[0], np.repeat(np.array([0, 255, 0], np.uint8), 20))
+    Image.fromarray(pixels[..., :3]).save(tmp_path / "b.png")
+    assert np.asarray(read_mask(tmp_path / "b.png"))[:, 20:].min() == 255
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -119,12 +119,12 @@ def test_boxes_become_landmarks_with_those_boxes() -> None:
     assert bounding_box(face.lips) == (40, 78, 70, 95)
 
 
-def test_insightface_faces_come_largest_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_insightface_faces_come_largest_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     class FaceAnalysis:
         """What insightface returns, for two faces on a BGR picture."""
 
-        def __init__(self, name: str, **_: object) -> None:
-            assert name == "antelopev2"
+        def __init__(self, name: str, root: str) -> None:
+            assert (name, root) == ("antelopev2", str(tmp_path))
 
         def prepare(self, ctx_id: int, det_size: tuple[int, int]) -> None:
             assert det_size == (640, 640)
@@ -146,7 +146,12 @@ def test_insightface_faces_come_largest_first(monkeypatch: pytest.MonkeyPatch) -
     app.FaceAnalysis = FaceAnalysis  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "insightface", ModuleType("insightface"))
     monkeypatch.setitem(sys.modules, "insightface.app", app)
-    faces = detect_insightface(Image.new("RGB", (128, 128), (1, 2, 3)))
+    picture = Image.new("RGB", (128, 128), (1, 2, 3))
+    with pytest.raises(FileNotFoundError, match=r"No insightface models in .*antelopev2"):
+        detect_insightface(picture, tmp_path)
+    (tmp_path / "models" / "antelopev2").mkdir(parents=True)
+    (tmp_path / "models" / "antelopev2" / "2d106det.onnx").touch()
+    faces = detect_insightface(picture, tmp_path)
     assert [face.area for face in faces] == [1600, 100]
     assert bounding_box(faces[0].landmarks.silhouette) == (48, 50, 92, 92)
     assert faces[0].identity is not None
