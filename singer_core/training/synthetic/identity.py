@@ -240,6 +240,6 @@ def _random_mouth(rng: np.random.Generator, skin: Colour, short: bool) -> Mouth:
         width=float(rng.uniform(8.6, 10.6)),
         gap=float(rng.uniform(10.5, 12.5)),
         fullness=float(rng.uniform(1.25, 2.0)),
-        smile=float(rng.uniform(0.8, 1.7)),
+        smile=float(rng.uniform(1.0, 2.0)),
         colour=blend(skin, red, float(rng.uniform(0.35, 0.75) if not short else rng.uniform(0.3, 0.45))),
     )
