@@ -23,7 +23,7 @@ class Song:
     seconds   duration; rate: samples a second
     score     notes, chords, tempo, beats
     curves    mouth and voice over time, see `Curves`
-    vocals    (n,) float32 in -1..1, dry; exactly silent in rests but for the tail of a consonant
+    vocals    (n,) float32 in -1..1, dry; silent in rests but for some 20 ms at their edges
     backing   (n,) float32, accompaniment and echo; zeros without accompaniment
     """
 
