@@ -105,7 +105,7 @@ def from_tensor(pixels: torch.Tensor) -> Image.Image:
     if not torch.isfinite(pixels).all():
         raise ValueError("The picture tensor holds NaN or Inf; values in [0, 1] are accepted.")
     levels = (pixels.detach().cpu().float().clamp(0, 1) * 255).round().to(torch.uint8)
-    return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy(), "RGB")
+    return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
 
 
 def _check_size(image: Image.Image, name: str) -> None:

@@ -227,7 +227,7 @@ def _stretch(mask: Mask) -> Mask:
     if low == high:
         return np.zeros_like(mask)
     scale = 255.0 / (high - low)
-    fused = mask * np.float64(np.float32(scale)) + np.float64(np.float32(-low * scale))
+    fused = mask.astype(np.float64) * np.float64(np.float32(scale)) + np.float64(np.float32(-low * scale))
     return np.rint(fused.astype(np.float32)).clip(0, 255).astype(np.uint8)
 
 

@@ -81,6 +81,25 @@ def test_converted_network_equals_onnxruntime(onnx_file: Path, tmp_path: Path, p
     assert ours.norm(dim=1).min() > 1.5  # not normalised
 
 
+def test_convolutions_may_have_both_a_bias_and_a_normalisation(
+    tmp_path: Path, network: IResNet, pixels: torch.Tensor
+) -> None:
+    path = tmp_path / "a.onnx"
+    torch.onnx.export(network, (pixels,), path, dynamo=False, **UNFOLDED)
+    before = run_onnx(path, pixels)
+    model = onnx.load(path)
+    for i, node in enumerate(n for n in model.graph.node if n.op_type == "Conv"):
+        weight = next(w for w in model.graph.initializer if w.name == node.input[1])
+        model.graph.initializer.append(
+            numpy_helper.from_array(np.full(weight.dims[0], 0.1 + i, np.float32), f"bias{i}")
+        )
+        node.input.append(f"bias{i}")
+    onnx.save(model, path)
+    expected = run_onnx(path, pixels)
+    assert (expected - before).abs().max() > 0.1
+    assert torch.allclose(ids.load_identity(path)(pixels), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_a_linear_layer_may_be_a_product_and_a_sum(
     onnx_file: Path, tmp_path: Path, pixels: torch.Tensor
 ) -> None:

@@ -39,6 +39,14 @@ def test_squash_pixels_equal_the_reference() -> None:
     assert torch.allclose(portrait.image * 2 - 1, case.expected["s128/pixels"], rtol=0, atol=1e-6)
 
 
+def test_only_squash_keeps_the_authors_edge_cases(make_face) -> None:
+    picture, face = Image.new("RGB", (200, 200)), make_face(100, 90, 85)  # its box is larger than the picture
+    assert prepare_portrait(picture, landmarks=face, crop="squash").region.mean() < 0.3
+    assert prepare_portrait(picture, landmarks=face, crop="center").region.mean() > 0.9
+    options = MaskOptions(authors_edge_cases=False)
+    assert prepare_portrait(picture, landmarks=face, crop="squash", options=options).region.mean() > 0.9
+
+
 def test_squash_warns_when_it_stretches(photo, make_face, caplog: pytest.LogCaptureFixture) -> None:
     wide = photo.resize((700, 512))
     prepare_portrait(wide, landmarks=make_face(), crop="squash")
