@@ -46,7 +46,7 @@ def part_file(path: Path | None) -> Iterator[Path | None]:
 
 
 def finished(array: np.ndarray, path: Path | None) -> np.ndarray:
-    """The array as filled or, where it was written to `path`, that file mapped again (changes stay in memory)."""
+    """The array as filled or, where it went to `path`, that file mapped again (changes stay in memory)."""
     return array.view(np.ndarray) if path is None else np.load(path, mmap_mode="c").view(np.ndarray)
 
 
