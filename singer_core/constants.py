@@ -8,6 +8,7 @@ VAE_STRIDE = 8
 LATENT_CHANNELS = 4
 # The UNet halves its latents three times: pictures come in multiples of 8 * 8 pixels.
 SIZE_MULTIPLE = 64
+DEFAULT_SIZE = (512, 512)  # (H, W) that Hallo and SINGER were trained at
 
 # SD1.5 UNet (diffusers config of `stable-diffusion-v1-5`).
 NORM_GROUPS = 32

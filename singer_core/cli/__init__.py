@@ -4,31 +4,74 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
+import signal
 import sys
 from collections.abc import Sequence
 
 COMMANDS = {
     "sing": "render a video of a portrait singing a song",
-    "convert": "convert a checkpoint to safetensors",
+    "prepare": "write down what is found in a portrait and a song, to look at before rendering",
+    "convert": "convert a checkpoint, or an identity network, to safetensors",
     "info": "say what a checkpoint file is and holds",
     "verify": "run reference fixtures through the library",
 }
 
+DESCRIPTION = "One portrait and one song in, a video of that person singing out (SINGER, arXiv 2412.03430)."
+EPILOG = """
+examples:
+  singer info net.pth
+  singer prepare portrait.png song.mp3 --landmarks face.json --out prepared
+  singer sing portrait.png song.mp3 --checkpoint net.pth --vae sd-vae-ft-mse.safetensors \\
+      --wav2vec2 wav2vec2-base-960h --landmarks face.json --out singing.mp4
+
+exit status: 0 success, 1 a check failed, 2 bad input or a file that cannot be used, 130 interrupted.
+`singer COMMAND --help` describes a command.
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit status: 0 success, 1 a check failed, 2 bad input."""
+    """Entry point; returns the exit status: 0 success, 1 a check failed, 2 bad input, 130 interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="singer", description="SINGER portrait video.")
+    name = _top_parser().parse_args(argv[:1]).command
+    module = importlib.import_module(f"singer_core.cli.{name}")
+    parser = argparse.ArgumentParser(
+        prog=f"singer {name}",
+        description=module.DESCRIPTION,
+        epilog=getattr(module, "EPILOG", None),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--verbose", action="store_true", help="log what is loaded and done")
+    module.add_arguments(parser)
+    args = parser.parse_args(argv[1:])
+    logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(message)s")
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return module.run(args)
+    except (ValueError, RuntimeError, OSError, ImportError) as error:
+        print(f"singer: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("singer: interrupted; nothing half-written is left behind.", file=sys.stderr)
+        return 130
+
+
+def _top_parser() -> argparse.ArgumentParser:
+    from singer_core import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="singer",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"singer {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
         commands.add_parser(name, help=summary, add_help=False)
-    chosen = parser.parse_args(argv[:1]).command
-    module = importlib.import_module(f"singer_core.cli.{chosen}")
-    command = argparse.ArgumentParser(prog=f"singer {chosen}")
-    module.add_arguments(command)
-    args = command.parse_args(argv[1:])
-    try:
-        return module.run(args)
-    except (ValueError, FileNotFoundError, RuntimeError, OSError) as error:
-        print(f"singer: error: {error}", file=sys.stderr)
-        return 2
+    return parser
+
+
+def _terminate(number: int, _frame: object) -> None:
+    """Turn SIGTERM into an exception, so that temporary files are removed."""
+    sys.exit(128 + number)

@@ -52,6 +52,14 @@ class Architecture:
     sfm_width: int | None = constants.SFM_WIDTH
 
     @property
+    def trained_size(self) -> tuple[int, int]:
+        """(H, W) of the pictures it was trained on, in pixels: the MSM's kernel has their latent size."""
+        if self.msm_kernel is None:
+            return constants.DEFAULT_SIZE
+        height, width = self.msm_kernel[-2:]
+        return height * constants.VAE_STRIDE, width * constants.VAE_STRIDE
+
+    @property
     def levels(self) -> int:
         return len(self.channels)
 

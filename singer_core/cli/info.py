@@ -1,0 +1,82 @@
+"""`singer info`: what a checkpoint file is and holds."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+DESCRIPTION = """
+Say what FILE is: variant, widths, parts with their parameter counts, dtype, whether the SFM looks trained,
+and the gains that the MSM is expected to give the sub-bands of a 16-frame clip. FILE may be a folder with the
+four stage-1 files. The content decides, not the name.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "file", metavar="FILE", type=Path, nargs="?", help="checkpoint file or stage-1 folder"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--expected-keys",
+        action="store_true",
+        help="print name -> shape of every tensor of a full-size checkpoint as JSON, and stop",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.expected_keys:
+        from singer_core.network.architecture import Architecture
+        from singer_core.network.checkpoint import expected_shapes
+
+        print(
+            json.dumps({key: list(shape) for key, shape in expected_shapes(Architecture()).items()}, indent=0)
+        )
+        return 0
+    if args.file is None:
+        raise ValueError("No FILE was given. Name a checkpoint, or use --expected-keys.")
+    report = _report(args.file)
+    print(json.dumps(report, indent=2) if args.json else _text(report))
+    return 0
+
+
+def _report(path: Path) -> dict[str, Any]:
+    from singer_core.network.checkpoint import VARIANTS, open_checkpoint, parameter_counts, spectral_report
+
+    checkpoint = open_checkpoint(path)
+    dtypes = sorted({str(dtype).removeprefix("torch.") for dtype in checkpoint.file.dtypes.values()})
+    counts = parameter_counts(checkpoint)
+    return {
+        "file": str(path),
+        "variant": checkpoint.variant,
+        "description": VARIANTS[checkpoint.variant],
+        "dtype": dtypes,
+        "tensors": len(checkpoint.file.shapes),
+        "parameters": sum(counts.values()),
+        "parts": counts,
+        "architecture": dataclasses.asdict(checkpoint.architecture),
+        "metadata": checkpoint.file.metadata,
+        **spectral_report(checkpoint),
+    }
+
+
+def _text(report: dict[str, Any]) -> str:
+    lines = [
+        f"{report['file']}: {report['description']}, {', '.join(report['dtype'])}",
+        f"{report['tensors']} tensors, {report['parameters'] / 1e6:,.1f} M values",
+        "",
+        *(f"  {count / 1e6:10,.3f} M  {part}" for part, count in report["parts"].items()),
+        "",
+    ]
+    if "sfm" in report:
+        sfm = report["sfm"]
+        verdict = "looks trained" if sfm["looks_trained"] else "looks untrained; try --set sfm_strength=0"
+        lines.append(f"SFM {verdict} (entries std {sfm['entry_std']:.3f}, gains std {sfm['gain_std']:.3f})")
+    if "msm_expected_gains" in report:
+        gains = ", ".join(f"{band} {gain:.3f}" for band, gain in report["msm_expected_gains"].items())
+        lines.append(f"MSM expected gains of a 16-frame clip: {gains}")
+    lines += [f"{key}: {value}" for key, value in report["metadata"].items()]
+    return "\n".join(lines).rstrip()

@@ -1,0 +1,260 @@
+"""`singer sing`: portrait + song + checkpoint -> video."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from singer_core import constants
+from singer_core.cli import inputs
+from singer_core.options import MODES, BandGains, SingerOptions
+
+if TYPE_CHECKING:
+    import torch
+
+    from singer_core.audio.features import AudioFeatures, LogMelFrontEnd, Wav2Vec2FrontEnd
+    from singer_core.network.checkpoint import Checkpoint
+    from singer_core.portrait.portrait import Portrait
+    from singer_core.render.pipeline import SingerPipeline
+
+logger = logging.getLogger(__name__)
+
+DESCRIPTION = """
+Render PORTRAIT singing SONG. The video (H.264 + AAC) has exactly ceil(seconds * fps) frames and the song's
+own sound; it is written while it is generated, so memory does not grow with the song, and it appears under
+its name only when it is complete.
+
+The face comes from --landmarks, or from --face-mask and --lip-mask.
+"""
+
+EPILOG = """
+modes:
+  official   the authors' numbers, oddities included (default)
+  paper      what the paper describes
+  enhanced   what looks best without retraining
+Every difference between them is an option; docs/modes.md lists them. --set changes one, for example
+--set msm_input=expected --set band_gains=1,1.2,1,1
+
+files (README.md says where to get them):
+  --checkpoint  net.pth of SINGER or Hallo, its safetensors conversion, or a small model in that layout
+  --vae         sd-vae-ft-mse: a safetensors file or a diffusers folder
+  --wav2vec2    wav2vec2-base-960h: a folder or a file; small models read log-mel energies and need none
+
+example:
+  singer sing portrait.png song.mp3 --checkpoint net.pth --vae sd-vae-ft-mse.safetensors \\
+      --wav2vec2 wav2vec2-base-960h --landmarks face.json --mode enhanced --steps 20 --out singing.mp4
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("portrait", metavar="PORTRAIT", type=Path, help="picture of one person")
+    parser.add_argument("song", metavar="SONG", type=Path, help="sound file: wav, mp3, flac, m4a, ...")
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, metavar="FILE", help="the network's weights"
+    )
+    parser.add_argument("--vae", type=Path, required=True, metavar="PATH", help="the VAE's weights")
+    parser.add_argument("--wav2vec2", type=Path, metavar="PATH", help="the audio encoder's weights")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="video to write: .mp4, .mov or .mkv (default: the song's name with .mp4, in this folder)",
+    )
+    inputs.add_portrait_arguments(parser)
+    inputs.add_song_arguments(parser)
+    _add_sampling_arguments(parser)
+    inputs.add_device_arguments(parser)
+    parser.add_argument(
+        "--paste-back", action="store_true", help="put the rendered crop back into the whole picture"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("sampling")
+    group.add_argument("--mode", choices=tuple(MODES), default="official", help="see below")
+    group.add_argument("--steps", type=int, metavar="N", help="diffusion steps of a clip (40)")
+    group.add_argument(
+        "--cfg", type=float, metavar="X", help="guidance scale towards portrait and song (3.5)"
+    )
+    group.add_argument("--audio-cfg", type=float, metavar="X", help="guidance scale towards the song alone")
+    group.add_argument(
+        "--seed", type=int, default=constants.DEFAULT_SEED, metavar="N", help="of the noise (42)"
+    )
+    group.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="change one option of the mode"
+    )
+    weights = parser.add_argument_group(
+        "motion", "weights of the audio attention in three regions, 1 = as trained"
+    )
+    for region in ("pose", "face", "lip"):
+        weights.add_argument(f"--{region}", type=float, default=1.0, metavar="X", help=f"{region} weight (1)")
+    weights.add_argument(
+        "--beat", type=float, default=0.0, metavar="X", help="more pose weight on beats by this part (0)"
+    )
+    weights.add_argument(
+        "--loudness", type=float, default=0.0, metavar="X", help="0 to 1: face weight follows loudness (0)"
+    )
+    weights.add_argument(
+        "--silence",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="0 to 1: lip weight sinks where nothing is sung (0)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from singer_core.audio.waveform import probe_audio
+    from singer_core.network.autoencoder import load_autoencoder
+    from singer_core.network.checkpoint import load_network, open_checkpoint
+    from singer_core.render.pipeline import SingerPipeline
+    from singer_core.render.video import check_output
+
+    options = options_from(args)
+    out = check_output(args.out or Path(args.song.with_suffix(".mp4").name))
+    probe_audio(args.song)
+    device = inputs.choose_device(args.device)
+    dtype = inputs.choose_dtype(args.dtype, device)
+    checkpoint = open_checkpoint(args.checkpoint)
+    front_end = choose_front_end(checkpoint, args.wav2vec2)
+    portrait = _portrait(checkpoint, args)
+    vae = load_autoencoder(args.vae, dtype, device)
+    song = inputs.read_song(args.song, args, device)
+    network = load_network(checkpoint, dtype, device)
+    audio = _encode(front_end, song, args, options, device)
+    pipeline = SingerPipeline(network, vae, options)
+    _write(pipeline, portrait, audio, _motion(args, song, audio), out, args)
+    return 0
+
+
+def _portrait(checkpoint: Checkpoint, args: argparse.Namespace) -> Portrait:
+    arch = checkpoint.architecture
+    size = args.size or arch.trained_size
+    if size != arch.trained_size:
+        height, width = arch.trained_size
+        logger.warning("This checkpoint is exact at %d x %d; other sizes are an extension.", width, height)
+    return inputs.read_portrait(args.portrait, args, size, arch.identity_width)
+
+
+def options_from(args: argparse.Namespace) -> SingerOptions:
+    """The mode's options with the user's changes; ValueError for an unknown name or a bad value."""
+    changes: dict[str, Any] = {}
+    if args.steps is not None:
+        changes["steps"] = args.steps
+    if args.cfg is not None:
+        changes |= {"reference_scale": args.cfg, "audio_scale": args.cfg}
+    if args.audio_cfg is not None:
+        changes["audio_scale"] = args.audio_cfg
+    options = MODES[args.mode]
+    for text in args.set:
+        name, _, value = text.partition("=")
+        changes[name] = _parse_option(options, name, value)
+    return options.but(**changes)
+
+
+def _parse_option(options: SingerOptions, name: str, text: str) -> Any:
+    known = [field.name for field in dataclasses.fields(options)]
+    if name not in known:
+        raise ValueError(f"--set {name}: there is no such option. Known: {', '.join(known)}.")
+    current = getattr(options, name)
+    try:
+        if isinstance(current, bool):
+            return {"true": True, "false": False}[text.lower()]
+        if isinstance(current, BandGains):
+            return BandGains(*(float(part) for part in text.split(",")))
+        return type(current)(text)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"--set {name}={text}: a value like {current!r} is expected.") from error
+
+
+def choose_front_end(checkpoint: Checkpoint, wav2vec2: Path | None) -> Wav2Vec2FrontEnd | LogMelFrontEnd:
+    """What turns the song into the features that the checkpoint reads.
+
+    The published width means wav2vec2, any other log-mel energies, unless an encoder is given. Raises
+    ValueError where wav2vec2 is needed and not given, or has other widths.
+    """
+    from singer_core.audio.features import LogMelFrontEnd, Wav2Vec2FrontEnd
+    from singer_core.network.architecture import Architecture
+
+    needed = checkpoint.architecture.frame_features
+    if wav2vec2 is not None:
+        encoder = Wav2Vec2FrontEnd.load(wav2vec2)
+        if encoder.layers * encoder.width != needed:
+            raise ValueError(
+                f"{wav2vec2} has {encoder.layers} layers of {encoder.width} values; "
+                f"{checkpoint.file.path.name} reads {needed} values a frame. Use the encoder it was trained "
+                "with (published weights: wav2vec2-base-960h)."
+            )
+        return encoder
+    if needed == Architecture().frame_features:
+        raise ValueError(
+            f"{checkpoint.file.path.name} reads wav2vec2 features. Give --wav2vec2 with a folder or file of "
+            "wav2vec2-base-960h."
+        )
+    layers = int(checkpoint.file.metadata.get("singer.audio_layers", 0)) or next(
+        n for n in (4, 3, 2, 1) if needed % n == 0
+    )
+    return LogMelFrontEnd(layers, needed // layers)
+
+
+def _encode(
+    front_end: Wav2Vec2FrontEnd | LogMelFrontEnd,
+    song: inputs.Song,
+    args: argparse.Namespace,
+    options: SingerOptions,
+    device: torch.device,
+) -> AudioFeatures:
+    from singer_core.cli.progress import progress_bar
+
+    with progress_bar("listening", 100, "%", args.quiet) as bar:
+        return front_end.encode(song.vocals, args.fps, options.clip_frames, device, progress=bar.set_part)
+
+
+def _motion(args: argparse.Namespace, song: inputs.Song, audio: AudioFeatures) -> torch.Tensor:
+    """Pose, face and lip weight of each frame, (s, 3)."""
+    from singer_core.audio.activity import loudness_curve, vocal_activity
+    from singer_core.audio.beats import beat_times
+    from singer_core.audio.motion import MotionResponse, motion_weights
+
+    response = MotionResponse(args.pose, args.face, args.lip, args.beat, args.loudness, args.silence)
+    return motion_weights(
+        audio.frames,
+        audio.fps,
+        response,
+        activity=vocal_activity(song.vocals, audio.fps, audio.frames) if args.silence else None,
+        loudness=loudness_curve(song.vocals, audio.fps, audio.frames) if args.loudness else None,
+        beats=beat_times(song.mix) if args.beat else None,
+    ).tensor
+
+
+def _write(
+    pipeline: SingerPipeline,
+    portrait: Portrait,
+    audio: AudioFeatures,
+    weights: torch.Tensor,
+    out: Path,
+    args: argparse.Namespace,
+) -> None:
+    """Render and write clip by clip."""
+    from singer_core.cli.progress import progress_bar
+    from singer_core.portrait.crop import PasteBack
+    from singer_core.render.clips import plan_clips
+    from singer_core.render.video import VideoWriter
+
+    options = pipeline.options
+    finish = PasteBack(portrait.original, portrait.crop) if args.paste_back else None
+    size = portrait.crop.original_size if finish else portrait.crop.size
+    clips = len(plan_clips(audio.frames, options.clip_frames, options.overlap))
+    with (
+        VideoWriter(out, size, args.fps, frames=audio.frames, audio=args.song) as writer,
+        progress_bar("singing", clips * options.steps, "step", args.quiet) as bar,
+    ):
+        rendered = pipeline.render(portrait, audio, args.seed, weights, lambda step: bar.set(step.done))
+        for pictures in rendered:
+            writer.write(finish(pictures) if finish else pictures)
+    print(f"Wrote {out}: {audio.frames} frames at {args.fps:g} fps.", file=sys.stderr)
