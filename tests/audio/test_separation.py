@@ -198,6 +198,20 @@ def test_missing_torchaudio_names_its_remedy(monkeypatch):
         hdemucs_module()
 
 
+def test_torchaudio_that_cannot_be_imported_still_gives_its_model_class(tmp_path, monkeypatch):
+    """As PyPI's torchaudio beside a torch that it was not built for."""
+    (tmp_path / "torchaudio" / "models").mkdir(parents=True)
+    (tmp_path / "torchaudio" / "__init__.py").write_text("raise OSError('Could not load this library')")
+    (tmp_path / "torchaudio" / "models" / "_hdemucs.py").write_text("hdemucs_high = 'the builder'")
+    for name in ("torchaudio", "torchaudio.models"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "singer_core_torchaudio_hdemucs", None)
+    monkeypatch.delitem(sys.modules, "singer_core_torchaudio_hdemucs")
+    assert hdemucs_module().hdemucs_high == "the builder"
+    sys.modules.pop("singer_core_torchaudio_hdemucs")
+
+
 @pytest.mark.parametrize("name", [name for name, kind in SEPARATORS.items() if kind.file])
 def test_missing_files_are_named_with_folder_and_link(tmp_path, name):
     file = SEPARATORS[name].file
