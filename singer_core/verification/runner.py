@@ -39,6 +39,9 @@ CHECKS: dict[str, Callable[[Case], Tensors]] = {
     "run_imageproc": seeing.run_imageproc,
 }
 
+# What a malformed or damaged fixture raises, here or in a check.
+_UNUSABLE = (LookupError, ValueError, RuntimeError, TypeError, AssertionError, OSError, SafetensorError)
+
 _MASK_LEVELS = 1  # uint8 pictures may differ by one level
 _FLOAT_MASK = 1.5 / 255
 _PIXELS = 2 * _FLOAT_MASK  # pictures in [-1, 1]
@@ -83,7 +86,7 @@ def _weight_files(path: Path) -> list[str]:
 def _verify_fixture(path: Path) -> Iterator[Row]:
     try:
         fixture = load_fixture(path)
-    except (FileNotFoundError, ValueError, KeyError, SafetensorError) as error:
+    except _UNUSABLE as error:
         yield Row(path.stem, "", "", "NOT CHECKED", note=str(error))
         return
     for case in fixture.cases:
@@ -102,10 +105,7 @@ def _verify_case(fixture: Fixture, case: Case) -> Iterator[Row]:
         try:
             with torch.no_grad():
                 outputs = check(case)
-        except (
-            *(LookupError, ValueError, RuntimeError, TypeError, AssertionError),  # a malformed fixture
-            *(OSError, SafetensorError),  # damaged weight files
-        ) as error:
+        except _UNUSABLE as error:
             logger.debug("%s %s", name, case.name, exc_info=True)
             note = f"{type(error).__name__}: {error}"
     for tensor, expected in case.expected.items():
