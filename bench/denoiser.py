@@ -46,6 +46,7 @@ from singer_core.network.conditions import (
 from singer_core.network.schedule import ddim
 
 TIMESTEP = 499
+AUTHORS_NETWORK = Path("models", "models", "unet_3d_revised.py")
 WORK = ("step", "reference", "clip")
 CPU_DTYPE = torch.float32
 ACCELERATOR_DTYPE = torch.float16  # there the authors' wavelet matrices are float16, and float32 fails
@@ -312,6 +313,11 @@ def arguments() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     args = arguments().parse_args(argv)
+    if args.reference is not None and not (args.reference / AUTHORS_NETWORK).is_file():
+        raise FileNotFoundError(
+            f"{args.reference} is no checkout of the authors' repository: it has no {AUTHORS_NETWORK}. "
+            "Give the folder that `git clone` made."
+        )
     torch.set_num_threads(args.threads)
     report: dict[str, Any] = {"network": args.width if args.checkpoint is None else "checkpoint"}
     report |= {key: getattr(args, key) for key in ("frames", "steps", "runs", "threads")}
