@@ -8,6 +8,7 @@ features as extra channels of the sample.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from singer_core import constants
-from singer_core.network.adapter import SingerAdapter, Site
+from singer_core.network.adapter import SingerAdapter
 from singer_core.network.architecture import Architecture
 from singer_core.network.conditions import ClipConditions, KeysValues, ReferenceFeatures
 from singer_core.network.layers import Toolkit, attend_with_reference
@@ -116,23 +117,28 @@ class FaceConditionedConv2d(nn.Conv2d):
         return super().forward(x[:, : self.in_channels]) + x[:, self.in_channels :]
 
 
-def _run_after(transformer: nn.Module, site: Site | nn.Module) -> None:
+def _run_after(transformer: nn.Module, site: nn.Module) -> None:
     """Run the adapter's site on the output of a spatial transformer."""
-
-    def run(_module: nn.Module, _args: Any, kwargs: dict[str, Any], output: tuple[Tensor]) -> tuple[Tensor]:
-        return (site(output[0], kwargs["cross_attention_kwargs"]["clip"]),)
-
-    transformer.register_forward_hook(run, with_kwargs=True)
+    transformer.register_forward_hook(functools.partial(_site_output, site), with_kwargs=True)
 
 
 def _filter_after(block: nn.Module, spectral_filter: nn.Module) -> None:
     """Run the SFM on the output of the mid block."""
+    block.register_forward_hook(functools.partial(_filtered_output, spectral_filter), with_kwargs=True)
 
-    def run(_module: nn.Module, _args: Any, kwargs: dict[str, Any], output: Tensor) -> Tensor:
-        clip: ClipConditions = kwargs["cross_attention_kwargs"]["clip"]
-        return spectral_filter(output, clip.sfm_strength, clip.sfm_gains)
 
-    block.register_forward_hook(run, with_kwargs=True)
+# Hooks are partials, not closures: a copy of the network runs its own sites.
+def _site_output(
+    site: nn.Module, _module: nn.Module, _args: Any, kwargs: dict[str, Any], output: tuple[Tensor]
+) -> tuple[Tensor]:
+    return (site(output[0], kwargs["cross_attention_kwargs"]["clip"]),)
+
+
+def _filtered_output(
+    spectral_filter: nn.Module, _module: nn.Module, _args: Any, kwargs: dict[str, Any], output: Tensor
+) -> Tensor:
+    clip: ClipConditions = kwargs["cross_attention_kwargs"]["clip"]
+    return spectral_filter(output, clip.sfm_strength, clip.sfm_gains)
 
 
 class SpatialAttentionProcessor:

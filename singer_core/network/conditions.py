@@ -139,7 +139,7 @@ class ClipConditions:
 
     def face_rows(self) -> Tensor:
         """Face-locator features for every row of the batch; zeros where the portrait is not seen."""
-        face = self.face if len(self.face) > 1 else self.face.expand(self.frames, -1, -1, -1)
+        face = self.face.expand(len(self.audio.tokens), -1, -1, -1)
         return torch.cat([face if branch.portrait else torch.zeros_like(face) for branch in self.branches])
 
 
