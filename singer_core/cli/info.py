@@ -32,9 +32,9 @@ def run(args: argparse.Namespace) -> int:
         from singer_core.network.architecture import Architecture
         from singer_core.network.checkpoint import expected_shapes
 
-        print(
-            json.dumps({key: list(shape) for key, shape in expected_shapes(Architecture()).items()}, indent=0)
-        )
+        shapes = expected_shapes(Architecture())
+        lines = (f"{json.dumps(key)}: {list(shape)}" for key, shape in shapes.items())
+        print("{", ",\n".join(lines), "}", sep="\n")
         return 0
     if args.file is None:
         raise ValueError("No FILE was given. Name a checkpoint, or use --expected-keys.")
@@ -66,9 +66,9 @@ def _report(path: Path) -> dict[str, Any]:
 def _text(report: dict[str, Any]) -> str:
     lines = [
         f"{report['file']}: {report['description']}, {', '.join(report['dtype'])}",
-        f"{report['tensors']} tensors, {report['parameters'] / 1e6:,.1f} M values",
+        f"{report['tensors']} tensors, {report['parameters']:,} values",
         "",
-        *(f"  {count / 1e6:10,.3f} M  {part}" for part, count in report["parts"].items()),
+        *(f"  {count:>15,}  {part}" for part, count in report["parts"].items()),
         "",
     ]
     if "sfm" in report:

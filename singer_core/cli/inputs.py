@@ -26,7 +26,7 @@ def add_portrait_arguments(parser: argparse.ArgumentParser) -> None:
         "--size",
         type=_size,
         metavar="N|WxH",
-        help="size of the rendered crop, multiples of 64 (default: what the checkpoint was trained at, or 512)",
+        help="size of the rendered crop, multiples of 64 (default: as the checkpoint was trained)",
     )
     group.add_argument(
         "--landmarks",
@@ -138,10 +138,12 @@ class Song:
 
     vocals  mono 16 kHz, separated and levelled as asked
     mix     mono 16 kHz, for beats and loudness
+    rest    what a separator took away, as the file has it; None where none ran
     """
 
     vocals: Waveform
     mix: Waveform
+    rest: Waveform | None = None
 
 
 def read_song(path: Path, args: argparse.Namespace, device: torch.device) -> Song:
@@ -152,16 +154,17 @@ def read_song(path: Path, args: argparse.Namespace, device: torch.device) -> Son
     from singer_core.cli.progress import progress_bar
 
     if args.separator == "none":
+        rest = None
         mix = vocals = read_audio(path, constants.AUDIO_RATE, mono=True)
     else:
         separator = load_separator(args.separator, args.models, device)
         whole = read_audio(path)
         with progress_bar("separating vocals", 100, "%") as bar:
-            stem, _ = separator.separate(whole, progress=bar.set_part)
+            stem, rest = separator.separate(whole, progress=bar.set_part)
         mix, vocals = (resample(to_mono(x), constants.AUDIO_RATE) for x in (whole, stem))
     if args.level_vocals:
         vocals = level_vocals(vocals, args.level_vocals)
-    return Song(vocals, mix)
+    return Song(vocals, mix, rest)
 
 
 def read_portrait(

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from singer_core.cli import inputs
+
+if TYPE_CHECKING:
+    import torch
+
+Made = TypeVar("Made")
 
 DESCRIPTION = """
 Write what `singer sing` would use of PORTRAIT and SONG into a folder: portrait.json, the crop, its masks and
@@ -24,3 +33,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inputs.add_portrait_arguments(parser)
     inputs.add_song_arguments(parser)
     parser.add_argument("--device", default="auto", help="auto (default), cpu, or a torch device")
+
+
+def run(args: argparse.Namespace) -> int:
+    from singer_core.audio.frames import frame_count
+    from singer_core.audio.waveform import probe_audio
+    from singer_core.audio.wavfile import write_wave
+    from singer_core.constants import DEFAULT_SIZE
+    from singer_core.files import write_text
+    from singer_core.portrait.preview import write_preview
+
+    info = probe_audio(args.song)
+    portrait = inputs.read_portrait(args.portrait, args, args.size or DEFAULT_SIZE)
+    song = inputs.read_song(args.song, args, inputs.choose_device(args.device))
+    beats = _optional("beats", lambda: _beats(song))
+    args.out.mkdir(parents=True, exist_ok=True)
+    summary = {
+        "seconds": round(info.seconds, 3),
+        "rate": info.rate,
+        "channels": info.channels,
+        "fps": args.fps,
+        "frames": frame_count(song.vocals.length, song.vocals.rate, args.fps),
+        "beats": None if beats is None else [round(time, 3) for time in beats.tolist()],
+    }
+    written: list[Path | None] = [
+        *write_preview(portrait, args.out),
+        write_wave(args.out / "vocals.wav", song.vocals),
+        write_text(args.out / "song.json", json.dumps(summary, indent=1)),
+    ]
+    if song.rest is not None:
+        written.append(write_wave(args.out / "accompaniment.wav", song.rest))
+    written.append(_optional("song.png", lambda: _plot(args, song, beats)))
+    print("\n".join(str(path) for path in written if path is not None))
+    return 0
+
+
+def _beats(song: inputs.Song) -> torch.Tensor:
+    from singer_core.audio.beats import beat_times
+
+    return beat_times(song.mix)
+
+
+def _plot(args: argparse.Namespace, song: inputs.Song, beats: torch.Tensor | None) -> Path:
+    from singer_core.evaluation.song_plot import plot_song
+
+    return plot_song(args.out / "song.png", song.vocals, args.fps, beats)
+
+
+def _optional(what: str, make: Callable[[], Made]) -> Made | None:
+    """What `make` gives; None with a note on stderr where a library that it needs is not installed."""
+    try:
+        return make()
+    except RuntimeError as error:
+        print(f"singer: left out {what}: {error}", file=sys.stderr)
+        return None

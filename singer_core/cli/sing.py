@@ -247,7 +247,9 @@ def _write(
     from singer_core.render.video import VideoWriter
 
     options = pipeline.options
-    finish = PasteBack(portrait.original, portrait.crop) if args.paste_back else None
+    finish = None
+    if args.paste_back and portrait.original is not None:
+        finish = PasteBack(portrait.original, portrait.crop)
     size = portrait.crop.original_size if finish else portrait.crop.size
     clips = len(plan_clips(audio.frames, options.clip_frames, options.overlap))
     with (

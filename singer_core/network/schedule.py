@@ -1,4 +1,4 @@
-"""Noise schedules of the checkpoints and the authors' sampler, diffusers' DDIM (numerics sections 12 and 17)."""
+"""Noise schedules of the checkpoints and the authors' sampler, DDIM (numerics sections 12 and 17)."""
 
 from __future__ import annotations
 

@@ -6,13 +6,10 @@ A PyTorch file is read with `weights_only=True` alone; a file that needs more is
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import pickle
-import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +17,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from singer_core.files import renamed_on_success
 
 _SAFETENSORS_DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -133,16 +132,3 @@ def save_weights(path: Path, tensors: Iterable[tuple[str, Tensor]], metadata: di
         save_file(
             {key: value.contiguous() for key, value in tensors}, temporary, {"format": "pt", **metadata}
         )
-
-
-@contextlib.contextmanager
-def renamed_on_success(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write to: renamed to it at the end, removed on any error."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

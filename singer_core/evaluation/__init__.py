@@ -1,0 +1,1 @@
+"""Numbers and pictures that tell how well a song is sung."""

@@ -1,0 +1,77 @@
+"""A picture of a song as the network hears it: waveform, activity, beats, energies and sub-bands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from singer_core.audio.activity import vocal_activity
+from singer_core.audio.libraries import require
+from singer_core.audio.logmel import LogMelFrontEnd
+from singer_core.audio.waveform import Waveform
+from singer_core.files import renamed_on_success
+from singer_core.network.wavelet import analysis
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PLOTTED_SECONDS = 600  # of longer songs the beginning is shown
+ENVELOPE_POINTS = 2000
+MEL_BANDS = 64
+BAND_TITLES = ("LL: slow change", "LH: detail along time", "HL: detail along pitch", "HH: detail along both")
+
+
+def plot_song(path: Path, vocals: Waveform, fps: float, beats: torch.Tensor | None = None) -> Path:
+    """Write a PNG of the vocals, (1, n) at 16 kHz, with activity at `fps` and beat times (b,) in seconds.
+
+    Returns the path. Raises RuntimeError where matplotlib is missing.
+    """
+    Figure = require("matplotlib.figure", "Plotting a song", "matplotlib").Figure
+    shown = Waveform(vocals.samples[:, : PLOTTED_SECONDS * vocals.rate], vocals.rate)
+    figure = Figure(figsize=(14, 11), layout="constrained")
+    rows = figure.subplots(6, 1, sharex=True, height_ratios=(1.2, 2, 1, 1, 1, 1))
+    _plot_waveform(rows[0], shown, fps, beats)
+    encoded = LogMelFrontEnd(1, MEL_BANDS).encode(shown, fps, clip_length=2)
+    plane = encoded.features[:, 0].T.float()  # (mel bands, frames)
+    _plot_plane(rows[1], plane, shown.seconds, "log-mel energy")
+    for axes, band, title in zip(rows[2:], analysis(plane), BAND_TITLES, strict=True):
+        _plot_plane(axes, band, shown.seconds, title)
+    rows[-1].set_xlabel("seconds")
+    with renamed_on_success(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=90)
+    return path
+
+
+def _plot_waveform(axes: Axes, song: Waveform, fps: float, beats: torch.Tensor | None) -> None:
+    step = max(1, song.length // ENVELOPE_POINTS)
+    peaks = [block.abs().max().item() for block in song.blocks(step)]
+    times = np.arange(len(peaks)) * step / song.rate
+    axes.fill_between(times, -np.array(peaks), peaks, color="0.7", label="waveform")
+    activity = vocal_activity(song, fps).numpy()
+    axes.plot(np.arange(len(activity)) / fps, activity, color="tab:red", label="vocal activity")
+    if beats is not None:
+        inside = beats[beats <= song.seconds].numpy()
+        axes.vlines(inside, -1, -0.8, color="tab:blue", label="beats")
+    axes.set_xlim(0, song.seconds)
+    axes.set_ylim(-1, 1.05)
+    axes.legend(loc="upper right", ncols=3)
+
+
+def _plot_plane(axes: Axes, plane: torch.Tensor, seconds: float, title: str) -> None:
+    """plane (bands, frames), low bands below."""
+    limits = np.quantile(plane.numpy(), (0.01, 0.99))
+    axes.imshow(
+        plane.numpy(),
+        origin="lower",
+        aspect="auto",
+        extent=(0, seconds, 0, len(plane)),
+        cmap="magma",
+        vmin=limits[0],
+        vmax=limits[1],
+        interpolation="nearest",
+    )
+    axes.set_title(title, loc="left", fontsize=9)
+    axes.set_yticks([])
