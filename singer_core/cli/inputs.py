@@ -246,8 +246,8 @@ def choose_device(name: str) -> torch.device:
             device = torch.device(name)
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:
-            first_line = str(error).strip().splitlines()[0]
-            raise ValueError(f"--device {name} cannot be used: {first_line} Use cpu or auto.") from error
+            reason = str(error).strip().splitlines()[0].rstrip(".")
+            raise ValueError(f"--device {name} cannot be used: {reason}. Use cpu or auto.") from error
         return device
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return accelerator or torch.device("cpu")

@@ -75,13 +75,15 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """
     file = _open_stage1(path) if path.is_dir() else open_weights(path)
     shapes = file.shapes
-    missing_parts = [p for p in ("denoising_unet.", "reference_unet.") if not _has(shapes, p)]
-    if missing_parts:
+    if not all(_has(shapes, part) for part in ("denoising_unet.", "reference_unet.")):
         raise RuntimeError(_wrong_file(path, shapes, expected_shapes(Architecture())))
     try:
         arch = read_architecture(shapes, file.metadata)
     except KeyError as error:
-        raise RuntimeError(_wrong_file(path, shapes, expected_shapes(Architecture()))) from error
+        raise RuntimeError(
+            f"{path.name} looks like {describe(shapes)}, but {error.args[0]}, which tells a width of the "
+            f"network, is missing; the file holds {len(shapes)} tensors. Download it again."
+        ) from error
     stage1 = not any(".audio_modules." in key for key in shapes)
     variant = "stage1" if stage1 else "singer" if arch.msm_kernel or arch.sfm_width else "hallo"
     if not stage1:
@@ -210,7 +212,7 @@ def read_architecture(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[s
 
 # A stage-1 file holds one bare module; which one is told by a key that only it has.
 _STAGE1_SIGNS = (
-    ("denoising_unet.", "conv_out.weight"),
+    ("denoising_unet.", "conv_norm_out.weight"),
     ("reference_unet.", "down_blocks.0.resnets.0.conv1.weight"),
     ("face_locator.", "blocks.0.weight"),
     ("imageproj.", "proj.weight"),

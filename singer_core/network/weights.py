@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import struct
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,10 @@ _SAFETENSORS_DTYPES = {
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "I64": torch.int64, "I32": torch.int32,
     "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
+
+_TORCH_MAGIC = (b"PK\x03\x04", b"\x80")  # a zip file, or a pickle as before PyTorch 1.6
+# What PyTorch's unpickler raises on bytes that mean nothing.
+_DAMAGED = (RuntimeError, EOFError, ValueError, OSError, LookupError, TypeError, AttributeError, struct.error)
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,11 @@ def open_weights(path: Path) -> WeightFile:
         raise RuntimeError(f"{path.name} is a web page, not a checkpoint. Download the file itself.")
     if head[8:9] == b"{":
         return _open_safetensors(path)
+    if not head.startswith(_TORCH_MAGIC):
+        raise RuntimeError(
+            f"{path.name} ({path.stat().st_size:,} bytes) is damaged, or no checkpoint: it begins with "
+            f"{head[:8]!r}. A .safetensors or PyTorch file is accepted."
+        )
     return _open_torch(path)
 
 
@@ -84,15 +94,15 @@ def _open_safetensors(path: Path) -> WeightFile:
 
 def _open_torch(path: Path) -> WeightFile:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        state = _load_torch(path)
     except pickle.UnpicklingError as error:
         raise RuntimeError(
-            f"{path.name} is no file of plain tensors: {_first_line(error)} "
+            f"{path.name} is no file of plain tensors: {_first_sentence(error)} "
             "Unpickling anything else could run code and is refused; use a safetensors version of the file."
         ) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
+    except _DAMAGED as error:
         raise RuntimeError(
-            f"{path.name} ({path.stat().st_size:,} bytes) is damaged or incomplete: {_first_line(error)} "
+            f"{path.name} ({path.stat().st_size:,} bytes) is damaged or incomplete: {_first_sentence(error)} "
             "Download it again."
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -102,6 +112,14 @@ def _open_torch(path: Path) -> WeightFile:
     return WeightFile(path, shapes, dtypes, {}, state.__getitem__)
 
 
+def _load_torch(path: Path) -> object:
+    """Mapped where PyTorch can: it maps zip files by name alone, and takes some names for another format."""
+    if zipfile.is_zipfile(path) and path.suffix != ".safetensors":
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    with path.open("rb") as stream:
+        return torch.load(stream, map_location="cpu", weights_only=True)
+
+
 def _contents(state: object) -> str:
     if isinstance(state, dict):
         odd = next(key for key, value in state.items() if not isinstance(value, Tensor))
@@ -109,8 +127,9 @@ def _contents(state: object) -> str:
     return type(state).__name__
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(".") + "."
+def _first_sentence(error: Exception) -> str:
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line.split(". ")[0][:160].rstrip(".") + "."
 
 
 def file_hash(path: Path, progress: Callable[[int], None] | None = None) -> str:

@@ -163,12 +163,11 @@ def _face(
     if both and (not faces or (len(faces) > 1 and face_index is None)):
         return None
     if landmarks is None:
-        missing = (
-            "`lip_mask`" if face_mask is not None else "`face_mask`" if lip_mask is not None else "a face"
-        )
+        given = {"`face_mask`": face_mask, "`lip_mask`": lip_mask}
+        missing = [name for name, mask in given.items() if mask is None]
         raise ValueError(
-            f"SINGER needs to know where the face is: {missing} is missing. "
-            "Give landmarks, or `face_mask` and `lip_mask`."
+            "SINGER needs to know where the face is: there are no landmarks and no "
+            f"{' and no '.join(missing)}. Give landmarks, or both masks."
         )
     face = choose_face(faces, face_index)
     if not _mouth_inside(face, (0, 0, size[1], size[0])):

@@ -159,12 +159,12 @@ def test_odd_masks_are_refused(photo, make_face, mask: torch.Tensor, message: st
 
 def test_no_face_is_an_error_with_remedies(photo) -> None:
     with pytest.raises(
-        ValueError, match=r"a face is missing\. Give landmarks, or `face_mask` and `lip_mask`"
+        ValueError, match="no landmarks and no `face_mask` and no `lip_mask`. Give landmarks, or both masks"
     ):
         prepare_portrait(photo)
     with pytest.raises(ValueError, match="Found no face"):
         prepare_portrait(photo, landmarks=[])
-    with pytest.raises(ValueError, match="`lip_mask` is missing"):
+    with pytest.raises(ValueError, match="no landmarks and no `lip_mask`"):
         prepare_portrait(photo, face_mask=torch.ones(512, 512))
 
 
