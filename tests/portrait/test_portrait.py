@@ -159,7 +159,7 @@ def test_odd_masks_are_refused(photo, make_face, mask: torch.Tensor, message: st
 
 def test_no_face_is_an_error_with_remedies(photo) -> None:
     with pytest.raises(
-        ValueError, match="no landmarks and no `face_mask` and no `lip_mask`. Give landmarks, or both masks"
+        ValueError, match=r"no landmarks and no `face_mask` and no `lip_mask`\. Give landmarks, or both masks"
     ):
         prepare_portrait(photo)
     with pytest.raises(ValueError, match="Found no face"):
