@@ -1,0 +1,143 @@
+"""Checkpoints of a run: folders `step-000500`, complete or absent, from which the run goes on exactly.
+
+network.safetensors  the weights in float32, a checkpoint like any other in the published layout
+average.safetensors  the averaged weights (EMA), where the run keeps them
+state.pt             optimizer, average, step and configuration
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from singer_core.network.architecture import Architecture
+from singer_core.network.backbone import SingerNetwork
+from singer_core.network.checkpoint import expected_shapes, open_checkpoint, our_key, published_key
+from singer_core.network.weights import renamed_on_success, save_weights
+from singer_core.training.config import TrainConfig
+
+logger = logging.getLogger(__name__)
+
+NETWORK, AVERAGE, STATE = "network.safetensors", "average.safetensors", "state.pt"
+_NAME = re.compile(r"step-(\d{6,})")
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What a run needs beside its weights to go on: step (forwards done), optimizer and average."""
+
+    step: int
+    optimizer: dict[str, Any]
+    average: dict[str, Any] | None
+    config: str
+
+
+def published_tensors(
+    state: Mapping[str, Tensor], arch: Architecture, dtype: torch.dtype = torch.float32
+) -> Iterator[tuple[str, Tensor]]:
+    """A network's state dict under the published names, complete; motion modules that nothing runs are 0."""
+    for key, shape in expected_shapes(arch).items():
+        if our_key(key, arch) is None:
+            yield key, torch.zeros(shape, dtype=dtype)
+    for name, value in state.items():
+        yield published_key(name), value.detach().to("cpu", dtype)
+
+
+def metadata_of(
+    config: TrainConfig, arch: Architecture, extra: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """What shapes do not show: heads, noise schedule, clip length."""
+    found = {
+        "singer.heads": str(arch.heads),
+        "singer.noise_schedule": config.noise_schedule,
+        "singer.recipe": config.recipe,
+        "singer.stage": str(config.stage),
+        "singer.clip_frames": str(config.frames),
+    }
+    return {**found, **(extra or {})}
+
+
+def save_network(
+    path: Path,
+    network: SingerNetwork,
+    metadata: Mapping[str, str],
+    changed: Mapping[str, Tensor] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a network as a checkpoint in the published layout; `changed` replaces some of its tensors."""
+    state = {**network.state_dict(), **(changed or {})}
+    save_weights(path, published_tensors(state, network.architecture, dtype), dict(metadata))
+
+
+def save_step(
+    folder: Path,
+    network: SingerNetwork,
+    metadata: Mapping[str, str],
+    state: RunState,
+    average: Mapping[str, Tensor] | None,
+    keep: int,
+) -> Path:
+    """Write the checkpoint of a step beside the others, then delete the oldest beyond `keep`.
+
+    It appears under its name only when all of it is on disk, so an error (a full disk) or a kill leaves the
+    last one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"step-{state.step:06d}"
+    unfinished = Path(tempfile.mkdtemp(dir=folder, prefix=".unfinished-"))
+    try:
+        save_network(unfinished / NETWORK, network, metadata)
+        if average is not None:
+            save_network(unfinished / AVERAGE, network, metadata, average)
+        with renamed_on_success(unfinished / STATE) as temporary:
+            torch.save(vars(state), temporary)
+        if target.exists():  # the same step again, after a run was set back
+            shutil.rmtree(target)
+        unfinished.rename(target)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    for old in all_steps(folder)[:-keep]:
+        shutil.rmtree(old)
+    return target
+
+
+def all_steps(folder: Path) -> list[Path]:
+    """Complete checkpoints of a run, oldest first."""
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def newest_step(folder: Path) -> Path | None:
+    """The checkpoint to go on from, or None."""
+    steps = all_steps(folder)
+    return steps[-1] if steps else None
+
+
+def load_step(folder: Path, network: SingerNetwork) -> RunState:
+    """Fill the network from a checkpoint of this run and return the rest of its state.
+
+    Raises RuntimeError where the checkpoint is of another network or damaged.
+    """
+    checkpoint = open_checkpoint(folder / NETWORK)
+    if checkpoint.architecture != network.architecture:
+        raise RuntimeError(
+            f"{folder} holds a network of other widths. Give the run an empty `output`, or its own widths."
+        )
+    state = {}
+    for key in checkpoint.file.shapes:
+        name = our_key(key, checkpoint.architecture)
+        if name is not None:
+            state[name] = checkpoint.file.tensor(key)
+    network.load_state_dict(state)
+    return RunState(**torch.load(folder / STATE, map_location="cpu", weights_only=True))

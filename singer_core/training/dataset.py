@@ -1,0 +1,202 @@
+"""Prepared clips on disk, and random training samples of them.
+
+A data set is a folder of safetensors files, one for each performance (one person, one song), with s frames:
+    latents     (s, 4, h, w)  float16, scaled for the UNet
+    features    (s, l, d)     float16 audio features
+    boxes       (s, 2, 4)     int16 bounding boxes of silhouette and lips: left, top, right, bottom in pixels
+    thumbnails  (s, 3, h, w)  uint8, the picture at the size of the latents
+    identity    (e,)          face embedding; without it the colours of the reference picture stand in
+    grey        (4, h, w)     latents of a grey picture, the authors' empty frame
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from singer_core import constants
+from singer_core.network.projections import audio_windows
+from singer_core.network.weights import renamed_on_success, save_weights
+from singer_core.portrait import masks as face_masks
+from singer_core.portrait.colours import mean_colours
+
+MaskRule = Literal["union", "reference"]
+UNION = face_masks.MaskOptions(face_ratio=1.0, lip_ratio=1.0)  # numerics section 17
+REFERENCE = face_masks.MaskOptions()
+DESCRIPTION = "dataset.json"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One clip with all that conditions it; with a leading axis b after `collate`.
+
+    latents    f 4 h w    to be learnt
+    reference  4 h w      portrait, any frame of the performance
+    carried    k 4 h w    frames before the clip
+    windows    f k l d    audio features around every frame
+    masks      3 n        one a level, level 0 first: full, face, lip
+    region     1 H W      face box, input of the face locator
+    identity   e
+    lips       f h w      1 in every frame's lip box, 0 elsewhere
+    grey       4 h w      latents of a grey picture
+    """
+
+    latents: Tensor
+    reference: Tensor
+    carried: Tensor
+    windows: Tensor
+    masks: tuple[Tensor, ...]
+    region: Tensor
+    identity: Tensor
+    lips: Tensor
+    grey: Tensor
+
+    def to(self, device: torch.device) -> Sample:
+        moved: dict[str, Any] = {
+            f.name: tuple(x.to(device) for x in value) if isinstance(value, tuple) else value.to(device)
+            for f in fields(self)
+            for value in [getattr(self, f.name)]
+        }
+        return Sample(**moved)
+
+
+def collate(samples: list[Sample]) -> Sample:
+    """Samples of one size as a batch: every tensor gets a leading axis b."""
+    columns = {f.name: [getattr(sample, f.name) for sample in samples] for f in fields(Sample)}
+    masks = columns.pop("masks")
+    stacked = {name: torch.stack(values) for name, values in columns.items()}
+    return Sample(**stacked, masks=tuple(torch.stack(level) for level in zip(*masks, strict=True)))
+
+
+@dataclass(frozen=True)
+class Item:
+    """One performance on disk."""
+
+    path: Path
+    frames: int
+
+
+class ClipDataset:
+    """Random clips of the performances in a folder.
+
+    Raises FileNotFoundError for a missing or empty folder, ValueError where no performance is long enough or
+    one is
+    damaged.
+    """
+
+    def __init__(self, folder: Path, frames: int, carried: int, rule: MaskRule = "reference") -> None:
+        self.frames, self.carried, self.rule = frames, carried, rule
+        found = [_item(path) for path in item_paths(folder)]
+        self.items = [item for item in found if item.frames >= frames + carried]
+        if not self.items:
+            raise ValueError(
+                f"No performance in {folder} has the {frames + carried} frames that a clip and its carried "
+                f"frames need (the longest has {max(item.frames for item in found)}). Prepare longer videos."
+            )
+
+    def sample(self, generator: torch.Generator) -> Sample:
+        """A random clip of a random performance, with a random frame of it as the portrait."""
+        item = self.items[_random(len(self.items), generator)]
+        start = self.carried + _random(item.frames - self.frames - self.carried + 1, generator)
+        return self.clip(item, start, _random(item.frames, generator))
+
+    def clip(self, item: Item, start: int, portrait: int) -> Sample:
+        """The clip that starts at frame `start`, with frame `portrait` as the reference."""
+        stop, first = start + self.frames, start - self.carried
+        with safe_open(item.path, framework="pt") as file:
+            latents = file.get_slice("latents")
+            near = latents[first:stop].float()
+            reference = latents[portrait : portrait + 1][0].float()
+            features = file.get_slice("features")
+            reach = constants.AUDIO_WINDOW
+            low, high = max(start - reach, 0), min(stop + reach, item.frames)
+            heard = features[low:high].float()
+            boxes = file.get_tensor("boxes").numpy()
+            thumbnail = file.get_slice("thumbnails")[portrait : portrait + 1][0].float() / 255
+            identity = file.get_tensor("identity").float() if "identity" in file.keys() else None  # noqa: SIM118
+            grey = file.get_tensor("grey").float()
+        size = (near.shape[2] * constants.VAE_STRIDE, near.shape[3] * constants.VAE_STRIDE)
+        masks, region = self._masks(boxes if self.rule == "union" else boxes[portrait : portrait + 1], size)
+        return Sample(
+            latents=near[self.carried :],
+            reference=reference,
+            carried=near[: self.carried],
+            windows=audio_windows(heard, start - low, stop - low),
+            masks=masks,
+            region=region[None],
+            identity=mean_colours(thumbnail, masks[0]) if identity is None else identity,
+            lips=lip_boxes(boxes[start:stop], near.shape[2:]),
+            grey=grey,
+        )
+
+    def _masks(self, boxes: np.ndarray, size: tuple[int, int]) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Attention masks and region map for the union of some frames' boxes, (s, 2, 4)."""
+        options = UNION if self.rule == "union" else REFERENCE
+        both = np.concatenate([boxes[:, :, :2].min(0), boxes[:, :, 2:].max(0)], axis=1)
+        face, lip = (
+            face_masks.draw_box(
+                face_masks.expand_box((int(box[0]), int(box[1]), int(box[2]), int(box[3])), ratio, size), size
+            )
+            for box, ratio in zip(both, (options.face_ratio, options.lip_ratio), strict=True)
+        )
+        stages = face_masks.separate(face, lip, options)
+        region = torch.from_numpy(np.array(face_masks.region_map(stages.face, size))).float() / 255
+        return face_masks.attention_masks(stages, size), region
+
+
+def lip_boxes(boxes: np.ndarray, size: tuple[int, int] | torch.Size) -> Tensor:
+    """(f, h, w): 1 where a latent pixel touches the frame's lip box (half a pixel wider), 0 elsewhere."""
+    maps = torch.zeros(len(boxes), *size)
+    for row, box in zip(maps, boxes[:, 1].astype(float) / constants.VAE_STRIDE, strict=True):
+        left, top = np.floor(box[:2] - 0.5).astype(int).clip(0)
+        right, bottom = np.ceil(box[2:] + 0.5).astype(int)
+        row[top:bottom, left:right] = 1
+    return maps
+
+
+def item_paths(folder: Path) -> list[Path]:
+    """The performances of a data set, in order. FileNotFoundError where there are none."""
+    paths = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    if not paths:
+        raise FileNotFoundError(f"There are no prepared clips in {folder}. Prepare a data set there first.")
+    return paths
+
+
+def write_item(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write one performance, whole or not at all."""
+    save_weights(path, tensors.items(), dict(metadata))
+
+
+def describe(folder: Path, description: Mapping[str, object]) -> None:
+    """Write what a data set was made from; ValueError where the folder already holds another one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / DESCRIPTION
+    text = json.dumps(description, indent=1, sort_keys=True)
+    if path.is_file() and path.read_text(encoding="utf-8") != text:
+        raise ValueError(
+            f"{folder} holds a data set made with other settings (see {DESCRIPTION}). Use an empty folder."
+        )
+    with renamed_on_success(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _item(path: Path) -> Item:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return Item(path, file.get_slice("latents").get_shape()[0])
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path.name} is damaged ({error}). Delete it and prepare the data set again."
+        ) from error
+
+
+def _random(limit: int, generator: torch.Generator) -> int:
+    return int(torch.randint(limit, (1,), generator=generator))

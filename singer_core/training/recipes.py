@@ -1,0 +1,154 @@
+"""Which parameters a run trains, and with which starting weights (numerics section 17)."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch import nn
+
+from singer_core import constants
+from singer_core.network.architecture import Architecture
+from singer_core.network.backbone import SingerNetwork
+from singer_core.network.checkpoint import Checkpoint, load_network, open_checkpoint
+from singer_core.training.config import TrainConfig
+from singer_core.training.initialise import authors_spectral, identity_filter, init_weights
+
+logger = logging.getLogger(__name__)
+
+SITES = "adapter.sites."
+AUDIO_PROJECTION = "adapter.audio_projection."
+MSM = "adapter.multi_scale_spectral."
+MSM_GATE = "adapter.multi_scale_spectral.gate."
+SFM = "adapter.self_adaptive_filter."
+
+# Parameters that a stage trains, by the start of their names.
+AUTHORS_CLIPS = (SITES, AUDIO_PROJECTION, MSM_GATE)
+MATCHED_CLIPS = (SITES, AUDIO_PROJECTION, MSM, SFM)
+PICTURES = ("unet.", "reference_unet.", "adapter.face_locator.", "adapter.image_projection.")
+LORA_FULL = (MSM_GATE, SFM)  # beside the low-rank factors
+
+
+def starting_network(config: TrainConfig) -> SingerNetwork:
+    """The network that a run begins with, float32 on the CPU: fresh, or from `config.start`.
+
+    Raises RuntimeError and FileNotFoundError as `open_checkpoint`, ValueError where `start` and
+    `architecture` differ.
+    """
+    if config.start is None:
+        assert config.architecture is not None  # TrainConfig checked it
+        network = SingerNetwork(config.architecture)
+        init_weights(network, config.seed)
+        if config.recipe == "authors":
+            authors_spectral(network, config.seed)
+        return network
+    checkpoint = open_checkpoint(config.start)
+    arch = config.architecture
+    if arch is not None and arch != checkpoint.architecture:
+        raise ValueError(f"`architecture` differs from that of {config.start.name}. Leave it out.")
+    network = load_network(checkpoint, torch.float32)
+    if config.recipe == "matched" and checkpoint.variant == "singer":
+        _warn_untrained_filter(checkpoint, network)
+    return network
+
+
+def _warn_untrained_filter(checkpoint: Checkpoint, network: SingerNetwork) -> None:
+    filter_ = network.adapter.self_adaptive_filter
+    if filter_ is None:
+        return
+    entries = filter_.bands.weight
+    if entries[0, 0, 0].numel() > 1 and 0.95 < float(entries.std()) < 1.05:
+        logger.warning(
+            "%s: the SFM was never trained (entries with a deviation of 1); it starts as the identity",
+            checkpoint.file.path.name,
+        )
+        identity_filter(filter_)
+
+
+def trained_prefixes(config: TrainConfig) -> tuple[str, ...]:
+    """Starts of the names of the parameters that the run trains."""
+    if config.stage == 1:
+        return PICTURES
+    if config.trainable == "all":
+        return (*PICTURES, *MATCHED_CLIPS)
+    return AUTHORS_CLIPS if config.recipe == "authors" else MATCHED_CLIPS
+
+
+def prepare_parameters(network: SingerNetwork, config: TrainConfig) -> dict[str, nn.Parameter]:
+    """Freeze everything but what the run trains; returns that by name.
+
+    Outside the authors' recipe the MSM's matrix, a buffer in their code, becomes a parameter.
+    """
+    module = network.adapter.multi_scale_spectral
+    if module is not None and config.recipe == "matched" and config.stage == 2:
+        _make_parameter(module.kernel, "weight")
+    network.requires_grad_(False)
+    prefixes, trained = trained_prefixes(config), dict[str, nn.Parameter]()
+    for name, parameter in network.named_parameters():
+        if name.startswith(prefixes) and not never_reached(name, network.architecture):
+            trained[name] = parameter.requires_grad_(True)
+    return trained
+
+
+def never_reached(name: str, arch: Architecture) -> bool:
+    """Whether a parameter of the reference UNet comes after the last features that are read of it."""
+    last_block, last_layer = f"up_blocks.{arch.levels - 1}", arch.layers
+    attention = f"reference_unet.{last_block}.attentions.{last_layer}."
+    if not name.startswith(attention):
+        return False
+    return not name.startswith(
+        (f"{attention}norm.", f"{attention}proj_in.", f"{attention}transformer_blocks.0.norm1.")
+    )
+
+
+def _make_parameter(module: nn.Module, name: str) -> None:
+    """Turn a buffer into a parameter of the same name."""
+    if name in module._parameters:
+        return
+    value: Any = module._buffers.pop(name)
+    module.register_parameter(name, nn.Parameter(value))
+
+
+def parameter_groups(trained: dict[str, nn.Parameter], config: TrainConfig) -> list[dict[str, object]]:
+    """Optimizer groups. The authors decay every value; otherwise vectors (norms, biases) are left alone."""
+    if config.recipe == "authors":
+        return [{"params": list(trained.values()), "weight_decay": config.weight_decay}]
+    return [
+        {"params": [p for p in trained.values() if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained.values() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def memory_estimate(config: TrainConfig, network: SingerNetwork, trained: int) -> dict[str, float]:
+    """Bytes of a run, roughly: {"weights", "training", "activations", "total"}.
+
+    Weights and, for what is trained, gradient and optimizer state (8 bytes, 2 with 8-bit Adam) and the
+    average. The
+    activations are an estimate from the number of values that each site keeps per latent pixel.
+    """
+    parameters = sum(p.numel() for p in network.parameters()) + sum(b.numel() for b in network.buffers())
+    state = 2 if config.eight_bit_adam else 8
+    average = 4 if config.ema else 0
+    training = trained * (4 + state + average)
+    side = (
+        64
+        if network.architecture.sfm_width is None
+        else network.architecture.sfm_width * constants.VAE_STRIDE
+    )
+    values = 0
+    for site in network.architecture.sites():
+        pixels = (side >> site.level) ** 2
+        kept = 4 if config.gradient_checkpointing else 90
+        values += pixels * site.channels * kept
+    width = 2 if config.precision != "no" else 4
+    frames = config.batch * (config.frames if config.stage == 2 else 1)
+    activations = frames * values * width
+    weights = parameters * 4
+    total = weights + training + activations
+    return {
+        "weights": weights,
+        "training": training,
+        "activations": float(activations),
+        "total": float(total),
+    }

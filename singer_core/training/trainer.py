@@ -1,0 +1,271 @@
+"""The training loop, on `accelerate`: one process, many devices or many machines.
+
+Chance depends on the seed and the number of the sample alone (`objective.draw`), so nothing of it has to be
+saved, a run goes on exactly where it was killed, and devices share a batch without overlap.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+
+from singer_core.network.backbone import SingerNetwork
+from singer_core.training.checkpoints import (
+    RunState,
+    load_step,
+    metadata_of,
+    newest_step,
+    save_step,
+)
+from singer_core.training.config import TrainConfig
+from singer_core.training.dataset import ClipDataset, Sample, collate
+from singer_core.training.objective import Draws, Objective, draw, seeded, without_clip_modules
+from singer_core.training.recipes import (
+    memory_estimate,
+    parameter_groups,
+    prepare_parameters,
+    starting_network,
+)
+
+logger = logging.getLogger(__name__)
+
+LOG = "log.csv"
+COLUMNS = ("step", "loss", "rate", "gradient_norm", "seconds")
+
+
+@dataclass(frozen=True)
+class Report:
+    """A step: mean loss since the last report, learning rate, gradient norm, seconds since the start."""
+
+    step: int
+    loss: float
+    rate: float
+    gradient_norm: float
+    seconds: float
+
+
+OnReport = Callable[[Report], None]
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Rate of optimizer step `step` (from 0): linear warm-up, then constant or half a cosine down to 2 %."""
+    warm = min((step + 1) / max(config.warmup, 1), 1.0)
+    if config.decay == "constant":
+        return config.rate * warm
+    course = 0.5 * (1 + math.cos(math.pi * min(step / config.steps, 1.0)))
+    return config.rate * warm * (0.02 + 0.98 * course)
+
+
+class Module(nn.Module):
+    """Network and objective as one module: a data-parallel wrapper sees one forward, which gives the loss."""
+
+    def __init__(self, network: SingerNetwork, config: TrainConfig) -> None:
+        super().__init__()
+        self.network, self.objective = network, Objective(config)
+
+    def forward(self, batch: Sample, draws: Draws) -> Tensor:
+        if self.objective.config.stage == 1:
+            with without_clip_modules(self.network):
+                return self.objective(self.network, batch, draws)
+        return self.objective(self.network, batch, draws)
+
+
+class Trainer:
+    """A run in memory. `run` goes on from the newest checkpoint of `config.output`, or begins there.
+
+    Raises what `ClipDataset` and `starting_network` raise, ValueError where data and network do not fit.
+    """
+
+    def __init__(self, config: TrainConfig, network: SingerNetwork | None = None) -> None:
+        self.config = config
+        self.accelerator = Accelerator(
+            mixed_precision=config.precision,
+            gradient_accumulation_steps=config.accumulate,
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
+        clip = config.stage == 2
+        self.data = ClipDataset(
+            config.data,
+            frames=config.frames if clip else 1,
+            carried=config.motion_frames if clip else 0,
+            rule="union" if config.recipe == "authors" else "reference",
+        )
+        self.network = starting_network(config) if network is None else network
+        self._check_data()
+        self.trained = prepare_parameters(self.network, config)
+        self.step = 0
+        if config.gradient_checkpointing:
+            for unet in (self.network.unet, self.network.reference_unet):
+                unet.enable_gradient_checkpointing()
+        self.network.train()
+        self.optimizer = build_optimizer(config, self.trained)
+        self.average = (
+            EMAModel(self.trained.values(), decay=config.ema, use_ema_warmup=True, foreach=True)
+            if config.ema
+            else None
+        )
+        self._resume()
+        self.module, self.optimizer = self.accelerator.prepare(Module(self.network, config), self.optimizer)
+        if self.average is not None:
+            self.average.to(self.accelerator.device)
+
+    def run(self, on_report: OnReport | None = None, until: int | None = None) -> SingerNetwork:
+        """Train to step `config.steps` (or `until`); returns the network."""
+        config, began = self.config, time.monotonic()
+        last = min(config.steps, until or config.steps)
+        losses: list[float] = []
+        while self.step < last:
+            loss, norm = self._optimizer_step()
+            losses.append(loss)
+            self.step += 1
+            if self.step % config.log_every == 0 or self.step == last:
+                rate = learning_rate(config, self.step - 1)
+                report = Report(self.step, sum(losses) / len(losses), rate, norm, time.monotonic() - began)
+                losses = []
+                self._log(report, on_report)
+            if self.step % config.save_every == 0 or self.step == last:
+                self.save()
+        return self.network
+
+    def _optimizer_step(self) -> tuple[float, float]:
+        """Mean loss of the step's forwards on all devices, and the gradient norm before clipping."""
+        rate = learning_rate(self.config, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        total, norm = 0.0, 0.0
+        for micro in range(self.config.accumulate):
+            batch, draws = self.inputs(micro)
+            with self.accelerator.accumulate(self.module):
+                loss = self.module(batch, draws)
+                self.accelerator.backward(loss)
+                if self.accelerator.sync_gradients and self.config.clip_gradient:
+                    clipped = self.accelerator.clip_grad_norm_(
+                        self.trained.values(), self.config.clip_gradient
+                    )
+                    norm = float(clipped) if clipped is not None else 0.0
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+            total += float(self.accelerator.reduce(loss.detach(), "mean"))
+        if self.average is not None:
+            self.average.step(self.trained.values())
+        if not math.isfinite(total):
+            raise RuntimeError(
+                f"The loss of step {self.step + 1} is {total}. The last checkpoint is whole; go on from it "
+                'with a lower `rate`, or with `precision` "bf16" or "no".'
+            )
+        return total / self.config.accumulate, norm
+
+    def inputs(self, micro: int = 0) -> tuple[Sample, Draws]:
+        """This device's batch of the current step's forward `micro`, with its chance."""
+        config, devices = self.config, self.accelerator.num_processes
+        forward = self.step * config.accumulate + micro
+        first = (forward * devices + self.accelerator.process_index) * config.batch
+        numbers = range(first, first + config.batch)
+        batch = collate([self.data.sample(seeded(config.seed, "clip", number)) for number in numbers])
+        draws = draw(config, tuple(batch.latents.shape[1:]), numbers, forward)
+        return batch.to(self.accelerator.device), draws.to(self.accelerator.device)
+
+    def save(self) -> Path | None:
+        """Write a checkpoint of the current step, on the main process."""
+        self.accelerator.wait_for_everyone()
+        if not self.accelerator.is_main_process:
+            return None
+        average = self.average
+        state = RunState(
+            step=self.step,
+            optimizer=self.optimizer.state_dict(),
+            average=None if average is None else average.state_dict(),
+            config=self.config.to_json(),
+        )
+        averaged = None
+        if average is not None:
+            averaged = dict(zip(self.trained, average.shadow_params, strict=True))
+        metadata = metadata_of(self.config, self.network.architecture, self._front_end())
+        return save_step(self.config.output, self.network, metadata, state, averaged, self.config.keep)
+
+    def _resume(self) -> None:
+        newest = newest_step(self.config.output)
+        if newest is None:
+            return
+        state = load_step(newest, self.network)
+        self.optimizer.load_state_dict(state.optimizer)
+        if self.average is not None and state.average is not None:
+            self.average.load_state_dict(state.average)
+        self.step = state.step
+        logger.info("going on from %s", newest)
+
+    def _check_data(self) -> None:
+        """ValueError where the prepared clips are not what the network reads."""
+        arch, sample = self.network.architecture, self.data.sample(seeded(0))
+        found = {
+            "audio features a frame": (sample.windows[0, 0].numel(), arch.frame_features),
+            "values of the identity": (len(sample.identity), arch.identity_width),
+        }
+        for what, (has, reads) in found.items():
+            if has != reads:
+                raise ValueError(
+                    f"The clips in {self.config.data} have {has} {what}; the network reads {reads}. Prepare "
+                    "them for this network, or set `architecture` accordingly."
+                )
+
+    def _front_end(self) -> dict[str, str]:
+        layers, width = self.data.sample(seeded(0)).windows.shape[2:]
+        return {"singer.audio_layers": str(layers), "singer.audio_width": str(width)}
+
+    def _log(self, report: Report, on_report: OnReport | None) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        path = self.config.output / LOG
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as stream:
+            rows = csv.writer(stream)
+            if new:
+                rows.writerow(COLUMNS)
+            rows.writerow([f"{value:.6g}" for value in dataclasses.astuple(report)])
+        if on_report is not None:
+            on_report(report)
+
+
+def build_optimizer(config: TrainConfig, trained: dict[str, nn.Parameter]) -> torch.optim.Optimizer:
+    """AdamW; in 8 bits where asked for and bitsandbytes and an accelerator are there."""
+    groups: Any = parameter_groups(trained, config)
+    arguments: dict[str, Any] = {"lr": config.rate, "betas": config.betas, "eps": config.epsilon}
+    if config.eight_bit_adam and torch.cuda.is_available():
+        try:
+            from bitsandbytes.optim import AdamW8bit
+        except ImportError:
+            logger.warning("bitsandbytes is not installed: ordinary AdamW, which needs 6 bytes a value more")
+        else:
+            return AdamW8bit(groups, **arguments)
+    return torch.optim.AdamW(groups, fused=True, **arguments)
+
+
+def plan(config: TrainConfig) -> dict[str, Any]:
+    """What a run would train and need, without training: numbers of values by part, and bytes."""
+    network = starting_network(config)
+    trained = prepare_parameters(network, config)
+    parts: dict[str, int] = {}
+    for name, parameter in trained.items():
+        part = ".".join(name.split(".")[:2]) if name.startswith("adapter.") else name.split(".")[0]
+        parts[part] = parts.get(part, 0) + parameter.numel()
+    total = sum(parts.values())
+    return {
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "trained": total,
+        "parts": parts,
+        "bytes": memory_estimate(config, network, total),
+    }
