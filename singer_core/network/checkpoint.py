@@ -81,8 +81,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
         arch = read_architecture(shapes, file.metadata)
     except KeyError as error:
         raise RuntimeError(
-            f"{path.name} looks like {describe(shapes)}, but {error.args[0]}, which tells a width of the "
-            f"network, is missing; the file holds {len(shapes)} tensors. Download it again."
+            _wrong_file(path, shapes, expected_shapes(Architecture()), first=error.args[0])
         ) from error
     stage1 = not any(".audio_modules." in key for key in shapes)
     variant = "stage1" if stage1 else "singer" if arch.msm_kernel or arch.sfm_width else "hallo"
@@ -175,16 +174,15 @@ def read_architecture(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[s
     says it in
     its metadata (`singer.heads`); without either it is Stable Diffusion's 8.
     """
-    levels = 1 + max(int(k.split(".")[2]) for k in shapes if k.startswith("denoising_unet.down_blocks."))
-    unet = "denoising_unet.down_blocks"
-    channels = tuple(shapes[f"{unet}.{i}.resnets.0.conv1.weight"][0] for i in range(levels))
-    layers = 1 + max(int(k.split(".")[4]) for k in shapes if k.startswith(f"{unet}.0.resnets."))
-    sfm = shapes.get("denoising_unet.hidden_spectral_weighting.fc.0.weight")
+    unet, spectral = "denoising_unet.down_blocks.", "denoising_unet.hidden_spectral_weighting."
+    levels, layers = 1 + _last(shapes, unet), 1 + _last(shapes, f"{unet}0.resnets.")
+    channels = tuple(shapes[f"{unet}{i}.resnets.0.conv1.weight"][0] for i in range(levels))
+    sfm_width = shapes[f"{spectral}fc.0.weight"][1] if _has(shapes, spectral) else None
+    msm_kernel = shapes["audioembed.dct_layer.weight"] if _has(shapes, "audioembed.") else None
     image_tokens, image_width = shapes["imageproj.proj.weight"][0], shapes["imageproj.norm.weight"][0]
-    heads = metadata.get("singer.heads", sfm[1] if sfm else constants.DEFAULT_HEADS)
-    blocks = 1 + max(int(k.split(".")[2]) for k in shapes if k.startswith("face_locator.blocks."))
+    heads = metadata.get("singer.heads", sfm_width or constants.DEFAULT_HEADS)
     locator = ["face_locator.conv_in.weight"] + [
-        f"face_locator.blocks.{i}.weight" for i in range(1, blocks, 2)
+        f"face_locator.blocks.{i}.weight" for i in range(1, 1 + _last(shapes, "face_locator.blocks."), 2)
     ]
     has_audio = "audioproj.proj1.weight" in shapes
     audio: dict[str, Any] = {}
@@ -204,10 +202,18 @@ def read_architecture(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[s
         image_tokens=image_tokens // image_width,
         identity_width=shapes["imageproj.proj.weight"][1],
         face_locator=tuple(shapes[key][0] for key in locator),
-        msm_kernel=shapes.get("audioembed.dct_layer.weight"),
-        sfm_width=sfm[1] if sfm else None,
+        msm_kernel=msm_kernel,
+        sfm_width=sfm_width,
         **audio,
     )
+
+
+def _last(shapes: Mapping[str, Any], prefix: str) -> int:
+    """The highest number that follows `prefix` in a name; KeyError where none does."""
+    numbers = [int(key[len(prefix) :].split(".")[0]) for key in shapes if key.startswith(prefix)]
+    if not numbers:
+        raise KeyError(f"{prefix}0.")
+    return max(numbers)
 
 
 # A stage-1 file holds one bare module; which one is told by a key that only it has.
@@ -262,14 +268,21 @@ def describe(shapes: Mapping[str, Any]) -> str:
     return next((words for words, sign in _LOOKS if any(sign in key for key in shapes)), "an unknown model")
 
 
-def _wrong_file(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
-    missing = sorted(set(expected) - set(found))
+def _wrong_file(
+    path: Path, found: Mapping[str, Any], expected: Mapping[str, Any], first: str | None = None
+) -> str:
+    """What to say of a wrong file; names that begin with `first` lead the examples."""
+    missing = sorted(set(expected) - set(found), key=lambda key: (not key.startswith(first or key), key))
+    unknown = sorted(set(found) - set(expected))
     return (
         f"{path.name} looks like {describe(found)}, not like a SINGER or Hallo `net.pth`: {len(missing)} of "
-        f"{len(expected)} tensors are missing (among them {', '.join(missing[:3])}) and "
-        f"{len(set(found) - set(expected))} of its {len(found)} are unknown. "
-        "Download `net.pth` of the model repository `yl2333/SINGER`."
+        f"{len(expected)} tensors are missing{_examples(missing)} and {len(unknown)} of its {len(found)} "
+        f"are unknown{_examples(unknown)}. Download `net.pth` of the model repository `yl2333/SINGER`."
     )
+
+
+def _examples(keys: list[str]) -> str:
+    return f" (among them {', '.join(keys[:3])})" if keys else ""
 
 
 def _check_complete(path: Path, shapes: Mapping[str, tuple[int, ...]], arch: Architecture) -> None:
