@@ -1,0 +1,92 @@
+"""Loading the model."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.latest import io
+
+from singer_core.options import OFFICIAL
+
+from . import folders
+
+WEIGHT_DTYPES = {
+    "default": None,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "fp32": torch.float32,
+    "fp8_e4m3fn": torch.float8_e4m3fn,
+}
+SCHEDULES = {"official": "linear", "as trained": "scaled_linear"}
+
+
+class SingerModelLoader(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SingerModelLoader",
+            display_name="Load SINGER Model",
+            category="SINGER",
+            description="Loads the network of SINGER or Hallo as a MODEL, with its reference network.",
+            search_aliases=["hallo", "talking head", "singing", "lip sync", "audio driven", "portrait"],
+            inputs=[
+                io.Combo.Input(
+                    "checkpoint",
+                    options=folders.checkpoint_names(),
+                    tooltip="`net.pth` of SINGER or Hallo or its safetensors conversion, in models/singer "
+                    "(4.85 GB).",
+                ),
+                io.Combo.Input(
+                    "weight_dtype",
+                    options=list(WEIGHT_DTYPES),
+                    default="default",
+                    tooltip="Number format of the weights in memory. default: what ComfyUI prefers on this "
+                    "machine; fp8 halves the memory of fp16 at some loss of quality.",
+                ),
+                io.Combo.Input(
+                    "noise_schedule",
+                    options=list(SCHEDULES),
+                    default="official",
+                    tooltip="official: linear, as the authors sample; as trained: scaled linear, as the "
+                    "weights were trained.",
+                ),
+                io.Combo.Input(
+                    "reference_rows",
+                    options=["alternating", "portrait"],
+                    default="alternating",
+                    advanced=True,
+                    tooltip="How frames read the portrait. alternating: under unconditional and conditional "
+                    "tokens in turn, as the authors' code does; portrait: always under the portrait's tokens, "
+                    "which may flicker less.",
+                ),
+                io.Boolean.Input(
+                    "round_reference",
+                    default=True,
+                    advanced=True,
+                    tooltip="Pass the portrait's features through 16-bit floats, as the authors' code does.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(
+                    display_name="model", tooltip="Takes latents of a portrait, (frames, 4, h, w)."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        checkpoint: str,
+        weight_dtype: str,
+        noise_schedule: str,
+        reference_rows: str,
+        round_reference: bool,
+    ) -> io.NodeOutput:
+        from .loading import load_singer
+
+        options = OFFICIAL.but(
+            noise_schedule=SCHEDULES[noise_schedule],
+            reference_rows=reference_rows,
+            round_reference=round_reference,
+        )
+        path = folders.checkpoint_path(checkpoint)
+        return io.NodeOutput(load_singer(path, options, WEIGHT_DTYPES[weight_dtype]))

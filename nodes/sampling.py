@@ -1,0 +1,194 @@
+"""Sampling: the authors' noise and sampler, split guidance, and whole songs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+SCALE = {"default": 3.5, "min": 0.0, "max": 100.0, "step": 0.1}
+
+
+class SingerNoise(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SingerNoise",
+            display_name="SINGER Noise",
+            category="SINGER",
+            description="Draws noise in the order of the authors' script, so that the same seed gives the same.",
+            search_aliases=["random noise", "seed", "parity"],
+            inputs=[
+                io.Int.Input(
+                    "noise_seed",
+                    default=42,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Seed of the random numbers; the authors use 42.",
+                ),
+                io.Int.Input(
+                    "clip_frames",
+                    default=16,
+                    min=2,
+                    max=30,
+                    step=2,
+                    tooltip="Frames of a clip, as in the sampler: each clip is drawn channel by channel.",
+                ),
+            ],
+            outputs=[io.Noise.Output(display_name="noise", tooltip="For any sampler with a NOISE socket.")],
+        )
+
+    @classmethod
+    def execute(cls, noise_seed: int, clip_frames: int) -> io.NodeOutput:
+        from .samplers import ClipNoise
+
+        return io.NodeOutput(ClipNoise(noise_seed, clip_frames))
+
+
+class SingerDDIM(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SingerDDIM",
+            display_name="SINGER DDIM",
+            category="SINGER",
+            description="The authors' sampler: DDIM from a noise level without any signal. Use it with the "
+            "scheduler `simple`.",
+            search_aliases=["ddim", "sampler", "parity", "zero snr"],
+            inputs=[],
+            outputs=[
+                io.Sampler.Output(display_name="sampler", tooltip="Deterministic, for v-prediction models.")
+            ],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        from .samplers import ddim_sampler
+
+        return io.NodeOutput(ddim_sampler())
+
+
+class SingerGuider(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SingerGuider",
+            display_name="SINGER Guider",
+            category="SINGER",
+            description="Guides towards the portrait and towards the song by scales of their own.",
+            search_aliases=["cfg", "guidance", "dual cfg", "audio cfg"],
+            inputs=[
+                io.Model.Input("model", tooltip="A SINGER or Hallo model."),
+                io.Conditioning.Input("positive", tooltip="Of `SINGER Conditioning`."),
+                io.Conditioning.Input("negative", tooltip="Of `SINGER Conditioning`."),
+                io.Float.Input(
+                    "reference_scale",
+                    **SCALE,
+                    tooltip="Guidance towards the portrait; 1 = none. Authors: 3.5.",
+                ),
+                io.Float.Input(
+                    "audio_scale",
+                    **SCALE,
+                    tooltip="Guidance towards the song; 1 = none. Another value than reference_scale costs half "
+                    "as much time again.",
+                ),
+                io.Float.Input(
+                    "rescale",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="0 to 1: how far contrast that guidance adds is taken back. 0 = off, the authors'.",
+                ),
+            ],
+            outputs=[io.Guider.Output(display_name="guider", tooltip="For samplers with a GUIDER socket.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        positive: Any,
+        negative: Any,
+        reference_scale: float,
+        audio_scale: float,
+        rescale: float,
+    ) -> io.NodeOutput:
+        from .guider import SplitGuider
+
+        return io.NodeOutput(SplitGuider(model, positive, negative, reference_scale, audio_scale, rescale))
+
+
+class SingerSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SingerSampler",
+            display_name="Sample SINGER Video",
+            category="SINGER",
+            description="Samples a song of any length clip by clip, each shown the last frames of the one before.",
+            search_aliases=["long video", "ksampler", "context", "extend video", "singing"],
+            inputs=[
+                io.Noise.Input(
+                    "noise", tooltip="Of `RandomNoise`, or `SINGER Noise` for the authors' order."
+                ),
+                io.Guider.Input("guider", tooltip="Of `CFGGuider` (the authors' scale is 3.5) or any other."),
+                io.Sampler.Input(
+                    "sampler", tooltip="Of `KSamplerSelect`, or `SINGER DDIM` for the authors'."
+                ),
+                io.Sigmas.Input("sigmas", tooltip="Noise levels; `simple`, 40 steps, are the authors'."),
+                io.Latent.Input("latent_image", tooltip="Latents of `SINGER Conditioning`, any length."),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="Decodes and encodes the frames carried between clips, as the authors do. Without it "
+                    "they are carried as latents: faster.",
+                ),
+                io.Int.Input(
+                    "clip_frames",
+                    default=16,
+                    min=2,
+                    max=30,
+                    step=2,
+                    tooltip="Frames sampled together, even; with motion_frames at most 32. Authors: 16.",
+                ),
+                io.Int.Input(
+                    "motion_frames",
+                    default=2,
+                    min=1,
+                    max=16,
+                    tooltip="Frames of the clip before that a clip is shown. Trained with 2.",
+                ),
+                io.Int.Input(
+                    "overlap",
+                    default=0,
+                    min=0,
+                    max=28,
+                    advanced=True,
+                    tooltip="Frames that neighbouring clips share and cross-fade. 0 = hard seams, the authors'.",
+                ),
+            ],
+            outputs=[
+                io.Latent.Output(display_name="latent", tooltip="Latents of all frames (frames, 4, h, w).")
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        noise: Any,
+        guider: Any,
+        sampler: Any,
+        sigmas: Any,
+        latent_image: Any,
+        clip_frames: int,
+        motion_frames: int,
+        overlap: int,
+        vae: Any = None,
+    ) -> io.NodeOutput:
+        from .long_form import LongForm, sample_song
+
+        form = LongForm(clip_frames, motion_frames, overlap)
+        samples = sample_song(noise, guider, sampler, sigmas, latent_image, form, vae)
+        return io.NodeOutput({**latent_image, "samples": samples})

@@ -1,0 +1,158 @@
+"""ComfyUI in this process: core on `sys.path`, the pack loaded by file path as ComfyUI loads it.
+
+Core is looked for in COMFYUI_PATH, above a `custom_nodes` folder that holds this pack, and in ~/ComfyUI.
+Where it is missing, or this interpreter lacks what core needs, the tests are skipped with the reason; with
+COMFYUI_PYTHON set, `test_other_interpreter.py` runs them in that one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from singer_core.options import OFFICIAL
+from singer_core.verification.fixtures import Case, load_fixture
+
+PACK = Path(__file__).resolve().parents[2]
+MODULE = str(PACK).replace(".", "_x_")
+
+
+def find_comfyui() -> Path | None:
+    """The folder of a ComfyUI checkout."""
+    above = [parent.parent for parent in PACK.parents if parent.name == "custom_nodes"]
+    named = [Path(os.environ["COMFYUI_PATH"])] if "COMFYUI_PATH" in os.environ else []
+    for folder in (*named, *above, Path.home() / "ComfyUI"):
+        if (folder / "comfy" / "model_base.py").is_file():
+            return folder
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.comfyui)
+
+
+@pytest.fixture(scope="session")
+def comfy_folder() -> Path:
+    folder = find_comfyui()
+    if folder is None:
+        pytest.skip("no ComfyUI: set COMFYUI_PATH to a checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def core(comfy_folder) -> ModuleType:
+    """Core's `nodes` module, on the CPU, with our pack loaded."""
+    arguments, path = sys.argv, list(sys.path)
+    sys.argv = ["main.py", "--cpu", "--use-pytorch-cross-attention"]
+    sys.path.insert(0, str(comfy_folder))
+    try:
+        options = importlib.import_module("comfy.options")
+        options.enable_args_parsing()
+        importlib.import_module("comfy.sd")  # before `nodes`, or core's own imports go in circles
+        core = importlib.import_module("nodes")
+    except ImportError as error:
+        sys.path[:] = path
+        pytest.skip(f"this interpreter lacks what ComfyUI needs ({error}): set COMFYUI_PYTHON to one that has it")
+    finally:
+        sys.argv = arguments
+    assert asyncio.run(core.load_custom_node(str(PACK)))
+    return core
+
+
+@pytest.fixture(scope="session")
+def pack(core) -> Any:
+    """`pack("backbone")` is the module nodes/backbone.py."""
+    return lambda name: importlib.import_module(f"{MODULE}.nodes.{name}")
+
+
+@pytest.fixture(autouse=True)
+def _without_gradients():
+    with torch.inference_mode():
+        yield
+
+
+@pytest.fixture(scope="session")
+def denoise_case(golden) -> Case:
+    return load_fixture(golden / "k_denoise.json").cases[0]
+
+
+@pytest.fixture(scope="session")
+def pipeline_case(golden) -> Case:
+    return load_fixture(golden / "l_pipeline.json").cases[0]
+
+
+@pytest.fixture(scope="session")
+def golden_checkpoint(denoise_case) -> Any:
+    from singer_core.network.checkpoint import Checkpoint, read_architecture
+    from singer_core.network.weights import WeightFile
+    from singer_core.verification.networks import _weights
+
+    state = _weights(denoise_case, "weights_")
+    shapes = {key: tuple(value.shape) for key, value in state.items()}
+    heads = str(denoise_case.config["unet"]["attention_head_dim"])
+    file = WeightFile(Path("tiny.safetensors"), shapes, {}, {}, state.__getitem__)
+    return Checkpoint(file, "singer", read_architecture(shapes, {"singer.heads": heads}))
+
+
+@pytest.fixture(scope="session")
+def model(pack, golden_checkpoint) -> Any:
+    """The MODEL of the reference weights, official mode, float32. Clone it before you patch it."""
+    return pack("loading").build_singer(golden_checkpoint, OFFICIAL, torch.float32)
+
+
+class LibraryVae:
+    """Core's VAE interface on the library's autoencoder (core cannot load the fixture's: eight groups)."""
+
+    def __init__(self, autoencoder: Any) -> None:
+        self.autoencoder = autoencoder
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.autoencoder.encode(pixels.movedim(-1, 1) * 2 - 1) / 0.18215
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        return self.autoencoder.decode(latents * 0.18215).movedim(1, -1)
+
+
+@pytest.fixture(scope="session")
+def vae(pipeline_case) -> LibraryVae:
+    from singer_core.verification.networks import fixture_vae
+
+    return LibraryVae(fixture_vae(pipeline_case))
+
+
+@pytest.fixture(scope="session")
+def portrait(pipeline_case) -> Any:
+    from singer_core.verification.networks import _portrait
+
+    return _portrait(pipeline_case.inputs)
+
+
+@pytest.fixture(scope="session")
+def audio(pipeline_case) -> Any:
+    """Eight frames: two clips of four."""
+    from singer_core.audio.frames import AudioFeatures
+
+    features = pipeline_case.inputs["audio_emb"]
+    return AudioFeatures(features, fps=25.0, frames=len(features))
+
+
+@pytest.fixture
+def conditions(pack, vae, portrait, audio) -> Any:
+    """`conditions(length)` -> (positive, negative, latent) of `SINGER Conditioning`."""
+    node = pack("conditioning").SingerConditioning
+
+    def make(length: int = 4, **changes: Any) -> tuple[Any, Any, Any]:
+        given = {"first_frame": 0, "length": length, "motion_frames": 2, "brighten_bright": True, **changes}
+        return tuple(node.execute(vae, portrait, audio, **given).result)
+
+    return make
