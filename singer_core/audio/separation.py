@@ -114,6 +114,7 @@ class SeparatorFile:
     names: tuple[str, ...]  # accepted file names, the published one first
     link: str
     megabytes: int
+    sha256: str
     terms: str
 
 
@@ -152,6 +153,7 @@ SEPARATORS: dict[str, SeparatorKind] = {
             ("hdemucs_high_trained.pt", "hdemucs_high_trained.safetensors", "hdemucs_high_musdbhq_only.pt"),
             "https://download.pytorch.org/torchaudio/models/hdemucs_high_trained.pt",
             335,
+            "a004b2790d73ffeaa535db458a1a79b539dfdbafbccc31f275d07e632ebd7816",
             "trained on MUSDB18-HQ and internal songs; no licence stated for the weights",
         ),
         _load_hdemucs,
@@ -162,6 +164,7 @@ SEPARATORS: dict[str, SeparatorKind] = {
             ("Kim_Vocal_2.onnx",),
             "https://github.com/TRvlvr/model_repo/releases/download/all_public_uvr_models/Kim_Vocal_2.onnx",
             67,
+            "ce74ef3b6a6024ce44211a07be9cf8bc6d87728cc852a68ab34eb8e58cde9c8b",
             "no licence stated for the weights",
         ),
         _load_mdx_net,
@@ -172,6 +175,7 @@ SEPARATORS: dict[str, SeparatorKind] = {
             ("MelBandRoformer.ckpt", "MelBandRoformer.safetensors", "vocals_mel_band_roformer.ckpt"),
             "https://huggingface.co/KimberleyJSN/melbandroformer/resolve/main/MelBandRoformer.ckpt",
             913,
+            "87201f4d31afb5bc79993230fc49446918425574db48c01c405e44f365c7559e",
             "see the model page",
         ),
         _load_mel_band,
@@ -182,12 +186,15 @@ SEPARATORS: dict[str, SeparatorKind] = {
 def find_separator_file(name: str, folders: Sequence[Path]) -> Path | None:
     """The weights of a separator, searched recursively below `folders`; None for `none`, which needs no file.
 
+    Where torchaudio has downloaded its weights to its own cache, they are found there too.
+
     Raises ValueError for an unknown name, FileNotFoundError naming file, folders and link for a missing file.
     """
     file = _kind(name).file
     if file is None:
         return None
-    for folder in folders:
+    cache = Path(torch.hub.get_dir()) / "torchaudio" / "models"
+    for folder in (*folders, cache):
         for accepted in file.names:
             for path in sorted(Path(folder).rglob(accepted)):
                 return path
@@ -196,6 +203,20 @@ def find_separator_file(name: str, folders: Sequence[Path]) -> Path | None:
         f"The separator {name!r} needs {file.names[0]} ({file.megabytes} MB), which is not below {searched}. "
         f"Put it into models/{FOLDER}: {file.link} ({file.terms})"
     )
+
+
+def download_separator(name: str, folder: Path) -> Path:
+    """Fetch the weights of a separator into `folder`, checked against their hash; only on the user's word.
+
+    Raises ValueError for a separator without a file, RuntimeError where the hash differs, OSError offline.
+    """
+    file = _kind(name).file
+    if file is None:
+        raise ValueError(f"The separator {name!r} needs no file.")
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / file.names[0]
+    torch.hub.download_url_to_file(file.link, str(target), hash_prefix=file.sha256, progress=False)
+    return target
 
 
 def load_separator(name: str, folders: Sequence[Path], device: torch.device | str | None = None) -> Separator:

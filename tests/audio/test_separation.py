@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -23,6 +25,7 @@ from singer_core.audio.separation import (
     SEPARATORS,
     ChunkedSeparator,
     PassThrough,
+    download_separator,
     find_separator_file,
     load_separator,
 )
@@ -228,6 +231,31 @@ def test_files_are_found_in_subfolders_and_none_needs_no_file(tmp_path):
     assert isinstance(load_separator("none", []), PassThrough)
     with pytest.raises(ValueError, match="no separator 'spleeter'; none, hdemucs"):
         find_separator_file("spleeter", [tmp_path])
+
+
+def test_downloads_are_checked_against_their_hash(tmp_path, monkeypatch):
+    (tmp_path / "source.onnx").write_bytes(b"weights")
+    good = hashlib.sha256(b"weights").hexdigest()
+    kind, link = SEPARATORS["kim_vocal_2"], (tmp_path / "source.onnx").as_uri()
+    for digest in (good, "0" * 64):
+        file = dataclasses.replace(kind.file, link=link, sha256=digest)
+        monkeypatch.setitem(SEPARATORS, "kim_vocal_2", dataclasses.replace(kind, file=file))
+        if digest == good:
+            assert download_separator("kim_vocal_2", tmp_path / "to").read_bytes() == b"weights"
+        else:
+            with pytest.raises(RuntimeError, match="invalid hash value"):
+                download_separator("kim_vocal_2", tmp_path / "elsewhere")
+            assert not list((tmp_path / "elsewhere").iterdir())
+    with pytest.raises(ValueError, match="'none' needs no file"):
+        download_separator("none", tmp_path)
+
+
+def test_weights_in_torchaudios_own_cache_are_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "torchaudio" / "models").mkdir(parents=True)
+    weights = tmp_path / "torchaudio" / "models" / "hdemucs_high_trained.pt"
+    weights.write_bytes(b"")
+    assert find_separator_file("hdemucs", []) == weights
 
 
 def test_checkpoints_that_need_code_are_refused(tmp_path):
