@@ -8,6 +8,7 @@ says what each does).
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -25,8 +26,7 @@ class BandGains:
     """Factors on the four wavelet sub-bands; 1 leaves a band as it is.
 
     On the audio plane (tokens x frames): ll overall articulation, lh detail from frame to frame (legato /
-    staccato),
-    hl contrast between tokens, hh both. On the SFM's feature maps: ll shape, lh, hl and hh detail.
+    staccato), hl contrast between tokens, hh both. On the SFM's feature maps: ll shape, lh, hl and hh detail.
     """
 
     ll: float = 1.0
@@ -54,21 +54,18 @@ class SingerOptions:
     noise_schedule     "linear" (the authors sample with it) or "scaled_linear" (the weights were trained with
                        it)
     msm_input          what the MSM reads its gains off: the clip's "initial_noise"; the latents at
-                       "every_step"; nothing,
-                       but their "expected" value; the first clip's noise for all ("locked"); "off" = gains of
-                       1
+                       "every_step"; nothing, but their "expected" value; the first clip's noise for all
+                       ("locked"); "off" = gains of 1
     msm_scale          gains are a "sum" over the clip's frames, or that times 14 / f ("trained_length")
     band_gains         on top of the MSM's gains
     wavelet            basis of the MSM, any discrete one of PyWavelets; the weights were trained with "haar"
     sfm_strength       0 bypasses the SFM, 1 is as trained
     sfm_gains          on top of the SFM's gains
     reference_rows     "alternating": frames read the portrait under unconditional and conditional tokens in
-                       turn, an
-                       indexing accident; "portrait": under the portrait's tokens
+                       turn, an indexing accident; "portrait": under the portrait's tokens
     round_reference    reference features pass through float16, whatever the network's dtype
     brighten_bright    pictures without a pixel below mid-grey are stretched once more, a quirk of the
-                       authors' VAE
-                       pre-processing
+                       authors' VAE pre-processing
     clip_frames        frames of a clip; even, and with motion_frames at most 32
     motion_frames      last frames of a clip that the next one is shown
     carry              those frames as decoded "pixels" (encoded again) or as "latents"
@@ -112,6 +109,14 @@ class SingerOptions:
         _require(fits, "overlap", self.overlap, "0 to clip_frames - motion_frames")
         for name, choices in _CHOICES.items():
             _require(getattr(self, name) in choices, name, getattr(self, name), ", ".join(choices))
+        for name, values in (
+            ("sfm_strength", [self.sfm_strength]),
+            ("band_gains", self.band_gains),
+            ("sfm_gains", self.sfm_gains),
+        ):
+            _require(all(math.isfinite(value) for value in values), name, getattr(self, name), "numbers")
+        if self.wavelet != "haar":
+            _require_wavelet(self.wavelet)
 
     @property
     def guided(self) -> bool:
@@ -134,6 +139,13 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 def _require(holds: bool, name: str, value: object, accepted: str) -> None:
     if not holds:
         raise ValueError(f"`{name}` is {value}; accepted: {accepted}.")
+
+
+def _require_wavelet(name: str) -> None:
+    import pywt  # loads numpy; the default needs neither
+
+    accepted = 'a name of pywt.wavelist(kind="discrete"), such as haar, db2, sym4'
+    _require(name in pywt.wavelist(kind="discrete"), "wavelet", name, accepted)
 
 
 OFFICIAL = SingerOptions()
