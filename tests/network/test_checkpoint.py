@@ -363,9 +363,9 @@ MEASURE = textwrap.dedent(
     def megabytes(name):
         return int(re.search(name + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
-    def load(path):
+    def load(path):  # and read every page
         network = load_network(open_checkpoint(Path(path)))
-        assert sum(p.view(-1)[::512].float().sum().item() for p in network.parameters()) > 0  # reads all pages
+        assert sum(p.view(-1)[::512].float().sum().item() for p in network.parameters()) > 0
 
     load(sys.argv[1])  # a small one: everything is imported and warm
     for path in sys.argv[2:]:
