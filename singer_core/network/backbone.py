@@ -85,8 +85,8 @@ class SingerNetwork(nn.Module):
 
         latents     (b, 1 + carried, 4, h, w): portrait, then the frames to go in front of the clip
         tokens      (p, b, n, d) image tokens: p = 1 the portrait's; p = 2 the authors' [unconditional,
-                    conditional],
-                    which they deal out to the rows in turn, so that the rows of one pass see both
+                    conditional], which they deal out to the rows in turn, so that the rows of one pass see
+                    both
         rounded_to  dtype that the authors squeeze the features through (float16); None keeps them
         """
         passes, (batch, images) = len(tokens), latents.shape[:2]
@@ -145,8 +145,7 @@ class SpatialAttentionProcessor:
     """diffusers' attention, plus the portrait's keys and values behind a frame's own in branches that see it.
 
     `site` is None for cross-attention to the image tokens, which has no reference. In the reference UNet
-    `bank` takes
-    what self-attention attends to: the normed tokens.
+    `bank` takes what self-attention attends to: the normed tokens.
     """
 
     def __init__(self, site: str | None) -> None:

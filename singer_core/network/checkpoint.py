@@ -70,8 +70,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """Open a checkpoint, or a folder with the four stage-1 files.
 
     Raises FileNotFoundError, and RuntimeError for a file that is not a SINGER or Hallo checkpoint; it names
-    what the
-    file looks like, three of the missing keys and the counts.
+    what the file looks like, three of the missing keys and the counts.
     """
     file = _open_stage1(path) if path.is_dir() else open_weights(path)
     shapes = file.shapes
@@ -171,8 +170,7 @@ def read_architecture(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[s
     """The widths behind published names and shapes; KeyError where a defining tensor is missing.
 
     Shapes do not show the number of heads. The authors tie it to the width of the SFM's gate; a file of ours
-    says it in
-    its metadata (`singer.heads`); without either it is Stable Diffusion's 8.
+    says it in its metadata (`singer.heads`); without either it is Stable Diffusion's 8.
     """
     unet, spectral = "denoising_unet.down_blocks.", "denoising_unet.hidden_spectral_weighting."
     levels, layers = 1 + _last(shapes, unet), 1 + _last(shapes, f"{unet}0.resnets.")
@@ -328,8 +326,7 @@ def spectral_report(checkpoint: Checkpoint) -> dict[str, Any]:
     """Whether the SFM looks trained, and the MSM's expected gains for clips of 16 frames.
 
     The published training script leaves the SFM frozen. Untrained entries have a standard deviation of about
-    1, and
-    the acting sums over 16 of them about 4; such a filter scrambles the features it should weigh.
+    1, and the acting sums over 16 of them about 4; such a filter scrambles the features it should weigh.
     """
     arch, report = checkpoint.architecture, dict[str, Any]()
     with torch.device("meta"):

@@ -27,8 +27,7 @@ class Branch:
     """One guidance branch: does it see the portrait, does it hear the song?
 
     `half` is its place in the authors' batch [unconditional, conditional], which fixes the rows of the
-    reference pass
-    that it reads (numerics section 8).
+    reference pass that it reads (numerics section 8).
     """
 
     portrait: bool
@@ -58,10 +57,8 @@ class ReferenceFeatures:
     """What the reference UNet says of the portrait and the carried frames, per spatial transformer ("site").
 
     features  site -> (p, b, 1 + carried, n, c): normed tokens of [portrait, carried frames...]. p is the
-              number of
-              token passes: 1 = under the image tokens of the portrait; 2 = the authors' [unconditional,
-              conditional]
-              passes, between which the frames of a clip alternate.
+              number of token passes: 1 = under the image tokens of the portrait; 2 = the authors'
+              [unconditional, conditional] passes, between which the frames of a clip alternate.
     """
 
     features: dict[str, Tensor]

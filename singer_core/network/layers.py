@@ -136,8 +136,7 @@ class AudioBlock(nn.Module):
     feed-forward.
 
     The regions (full picture, face, lips) are soft masks; each has its own attention and its own 1x1
-    convolution,
-    whose bias acts outside the mask too (numerics section 10).
+    convolution, whose bias acts outside the mask too (numerics section 10).
     """
 
     REGIONS = ("full", "face", "lip")

@@ -6,6 +6,8 @@ frames) LH is detail along the frames, HL detail along the tokens.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,10 +22,9 @@ class MultiScaleSpectralModule(nn.Module):
     MSM).
 
     The checkpoint's kernel is (D, 4, E, H, W), but only its sum over D and E acts. Published kernels are
-    random numbers
-    that were never trained: what was trained are the ten weights of the gate. Gains are sums of one sigmoid
-    per
-    frame, so they lie in (0, f), and there is no residual: the gains scale the tokens themselves.
+    random numbers that were never trained: what was trained are the ten weights of the gate. Gains are sums
+    of one sigmoid per frame, so they lie in (0, f), and there is no residual: the gains scale the tokens
+    themselves.
     """
 
     def __init__(self, kernel: tuple[int, ...], kit: Toolkit) -> None:
@@ -69,8 +70,7 @@ class MultiScaleSpectralModule(nn.Module):
         """The acting kernel for latents of `size`, (4, h, w) float32.
 
         At other sizes than its own the kernel is resampled, and scaled so that each strip answers white noise
-        with
-        the variance it was trained with. An extension: published weights are exact at 64 x 64 only.
+        with the variance it was trained with. An extension: published weights are exact at 64 x 64 only.
         """
         kernel = self.kernel.total()
         if tuple(size) == tuple(kernel.shape[-2:]):
@@ -107,10 +107,8 @@ class SelfAdaptiveFilterModule(nn.Module):
     """Gain per Haar sub-band and channel on the mid-block features, times a sigmoid gate (SINGER, SFM).
 
     The checkpoint stores the gain as (4, 1, c, 4, 4), but only its sum over the last two axes acts. The gate
-    mixes
-    along w, which fixes w = 8 for the published weights (512-pixel frames); other widths are resampled to it
-    and
-    the gate back, an extension. There is no residual: zero gains silence the features.
+    mixes along w, which fixes w = 8 for the published weights (512-pixel frames); other widths are resampled
+    to it and the gate back, an extension. There is no residual: zero gains silence the features.
     """
 
     def __init__(self, channels: int, width: int, kit: Toolkit) -> None:
@@ -125,10 +123,9 @@ class SelfAdaptiveFilterModule(nn.Module):
         """x ((b f), c, h, w) -> the same shape, `strength` of the way from x to the filtered x."""
         if strength == 0:
             return x
-        gain = self.bands.total() * torch.tensor(band_gains, device=x.device)[:, None]
-        gain = gain.to(x)[..., None, None]
-        weighed = Bands(*(band * g for band, g in zip(analysis(x), gain, strict=True)))
-        filtered = self.gate_for(x) * synthesis(weighed, size=(x.shape[-2], x.shape[-1]))
+        gains = self.bands.total().to(x)[..., None, None]
+        gains = [gain * factor for gain, factor in zip(gains, band_gains, strict=True)]
+        filtered = self.gate_for(x) * synthesis(_scaled(analysis(x), gains), size=(x.shape[-2], x.shape[-1]))
         return filtered if strength == 1 else x.lerp(filtered, strength)
 
     def gate_for(self, x: Tensor) -> Tensor:
@@ -154,9 +151,12 @@ class BandGain(nn.Module):
 def weigh_bands(audio: Tensor, gains: Tensor, wavelet: str = "haar") -> Tensor:
     """Scale the bands of each feature's plane (tokens, frames): audio (f, m, d), gains (4,) -> (f, m, d)."""
     plane = audio.permute(2, 1, 0)
-    bands = analysis(plane, wavelet)
-    weighed = Bands(*(band * gain for band, gain in zip(bands, gains.to(audio), strict=True)))
+    weighed = _scaled(analysis(plane, wavelet), list(gains.to(audio)))
     return synthesis(weighed, wavelet, size=(plane.shape[-2], plane.shape[-1])).permute(2, 1, 0)
+
+
+def _scaled(bands: Bands, gains: Sequence[Tensor]) -> Bands:
+    return Bands(*(band * gain for band, gain in zip(bands, gains, strict=True)))
 
 
 def run_gate(gate: nn.ModuleList, x: Tensor) -> Tensor:

@@ -135,7 +135,7 @@ class SingerPipeline:
             finished = finished_frames(clip, following, audio.frames)
             pictures = self.vae.decode(latents[: len(finished)])
             if following is not None:
-                locked = weighting.kept(noise)
+                locked = weighting.kept(noise.to(self.network.dtype))
                 pending = latents[len(latents) - following.shared :]
                 last = following.carried_from(clip, options.motion_frames)
                 carried = self.carry(latents[last.start : last.stop], pictures[last.start : last.stop])
@@ -197,7 +197,7 @@ class SingerPipeline:
             frames=self.options.clip_frames,
             audio=AudioTokens(audio_tokens),
             masks=conditions.masks,
-            weights=torch.ones(1, 3) if weights is None else weights,
+            weights=(torch.ones(1, 3) if weights is None else weights).to(conditions.face),
             face=conditions.face,
             reference=self.reference_features(reference_latents, conditions.tokens),
             sfm_strength=self.options.sfm_strength,
