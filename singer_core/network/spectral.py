@@ -123,8 +123,8 @@ class SelfAdaptiveFilterModule(nn.Module):
         """x ((b f), c, h, w) -> the same shape, `strength` of the way from x to the filtered x."""
         if strength == 0:
             return x
-        gains = self.bands.total().to(x)[..., None, None]
-        gains = [gain * factor for gain, factor in zip(gains, band_gains, strict=True)]
+        per_channel = self.bands.total().to(x)[..., None, None]
+        gains = [gain * factor for gain, factor in zip(per_channel, band_gains, strict=True)]
         filtered = self.gate_for(x) * synthesis(_scaled(analysis(x), gains), size=(x.shape[-2], x.shape[-1]))
         return filtered if strength == 1 else x.lerp(filtered, strength)
 
