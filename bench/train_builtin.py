@@ -3,7 +3,7 @@
 vae      train the VAE on drawn pictures, print its PSNR on people it never saw
 data     draw and encode the performances to learn from
 train    train the network on them; goes on from the newest checkpoint
-sample   let held-out people sing held-out songs; writes a contact sheet, prints the measures of the model card
+sample   let held-out people sing held-out songs; writes a contact sheet, prints the measures
 export   write the weights in half precision
 """
 

@@ -2,6 +2,7 @@
 
 network.safetensors  the weights in float32, a checkpoint like any other in the published layout
 average.safetensors  the averaged weights (EMA), where the run keeps them
+factors.safetensors  what a `lora` run trains; network.safetensors has it merged
 state.pt             optimizer, average, step and configuration
 """
 
@@ -22,12 +23,14 @@ from torch import Tensor
 from singer_core.network.architecture import Architecture
 from singer_core.network.backbone import SingerNetwork
 from singer_core.network.checkpoint import expected_shapes, open_checkpoint, our_key, published_key
-from singer_core.network.weights import renamed_on_success, save_weights
+from singer_core.network.weights import open_weights, renamed_on_success, save_weights
 from singer_core.training.config import TrainConfig
+from singer_core.training.lora import is_factor, merged_state
 
 logger = logging.getLogger(__name__)
 
 NETWORK, AVERAGE, STATE = "network.safetensors", "average.safetensors", "state.pt"
+FACTORS = "factors.safetensors"
 _NAME = re.compile(r"step-(\d{6,})")
 
 
@@ -74,7 +77,7 @@ def save_network(
     dtype: torch.dtype = torch.float32,
 ) -> None:
     """Write a network as a checkpoint in the published layout; `changed` replaces some of its tensors."""
-    state = {**network.state_dict(), **(changed or {})}
+    state = {**merged_state(network), **(changed or {})}
     save_weights(path, published_tensors(state, network.architecture, dtype), dict(metadata))
 
 
@@ -98,6 +101,9 @@ def save_step(
         save_network(unfinished / NETWORK, network, metadata)
         if average is not None:
             save_network(unfinished / AVERAGE, network, metadata, average)
+        factors = _factors(network)
+        if factors:
+            save_weights(unfinished / FACTORS, factors.items(), dict(metadata))
         with renamed_on_success(unfinished / STATE) as temporary:
             torch.save(vars(state), temporary)
         if target.exists():  # the same step again, after a run was set back
@@ -108,6 +114,12 @@ def save_step(
     for old in all_steps(folder)[:-keep]:
         shutil.rmtree(old)
     return target
+
+
+def _factors(network: SingerNetwork) -> dict[str, Tensor]:
+    """What a `lora` run trains; empty for other runs."""
+    trained = {name: p.detach().cpu() for name, p in network.named_parameters() if p.requires_grad}
+    return trained if any(is_factor(name) for name in trained) else {}
 
 
 def all_steps(folder: Path) -> list[Path]:
@@ -134,10 +146,11 @@ def load_step(folder: Path, network: SingerNetwork) -> RunState:
         raise RuntimeError(
             f"{folder} holds a network of other widths. Give the run an empty `output`, or its own widths."
         )
-    state = {}
-    for key in checkpoint.file.shapes:
-        name = our_key(key, checkpoint.architecture)
-        if name is not None:
-            state[name] = checkpoint.file.tensor(key)
-    network.load_state_dict(state)
+    if _factors(network):
+        factors = open_weights(folder / FACTORS)
+        network.load_state_dict({key: factors.tensor(key) for key in factors.shapes}, strict=False)
+    else:
+        named = {our_key(key, checkpoint.architecture): key for key in checkpoint.file.shapes}
+        state = {name: checkpoint.file.tensor(key) for name, key in named.items() if name is not None}
+        network.load_state_dict(state)
     return RunState(**torch.load(folder / STATE, map_location="cpu", weights_only=True))

@@ -38,6 +38,7 @@ class TrainConfig:
     noise_offset          deviation of the noise that is equal over a channel's pixels and frames
     lip_weight            extra weight of the loss around the lips, 0 = none
     ema                   decay of the averaged weights, 0 = none
+    lora_rank, lora_motion  rank of the factors; whether motion modules get some too
     save_every, keep      steps between checkpoints; how many of them stay
     """
 
@@ -93,6 +94,11 @@ class TrainConfig:
         total, limit = self.frames + self.motion_frames, constants.MOTION_POSITIONS
         _require(total <= limit, "frames + motion_frames", total, f"at most {limit}")
         _require(self.motion_frames >= 1, "motion_frames", self.motion_frames, "at least 1")
+        if self.recipe == "lora" and (self.start is None or self.stage == 1 or self.ema):
+            raise ValueError(
+                "The recipe `lora` adapts a trained network: it needs `start`, and has neither `stage = 1` "
+                "nor `ema`. Name the checkpoint to adapt."
+            )
         if self.start is None and self.architecture is None:
             raise ValueError(
                 "The run has neither `start` nor `architecture`. Name a checkpoint to begin with, or the "

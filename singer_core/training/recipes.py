@@ -12,6 +12,7 @@ from singer_core import constants
 from singer_core.network.architecture import Architecture
 from singer_core.network.backbone import SingerNetwork
 from singer_core.network.checkpoint import Checkpoint, load_network, open_checkpoint
+from singer_core.training import lora
 from singer_core.training.config import TrainConfig
 from singer_core.training.initialise import authors_spectral, identity_filter, init_weights
 
@@ -68,6 +69,8 @@ def _warn_untrained_filter(checkpoint: Checkpoint, network: SingerNetwork) -> No
 
 def trained_prefixes(config: TrainConfig) -> tuple[str, ...]:
     """Starts of the names of the parameters that the run trains."""
+    if config.recipe == "lora":
+        return LORA_FULL
     if config.stage == 1:
         return PICTURES
     if config.trainable == "all":
@@ -78,16 +81,21 @@ def trained_prefixes(config: TrainConfig) -> tuple[str, ...]:
 def prepare_parameters(network: SingerNetwork, config: TrainConfig) -> dict[str, nn.Parameter]:
     """Freeze everything but what the run trains; returns that by name.
 
-    Outside the authors' recipe the MSM's matrix, a buffer in their code, becomes a parameter.
+    The recipe `matched` makes a parameter of the MSM's matrix, a buffer in the authors' code; `lora` adds its
+    factors.
     """
     module = network.adapter.multi_scale_spectral
     if module is not None and config.recipe == "matched" and config.stage == 2:
         _make_parameter(module.kernel, "weight")
     network.requires_grad_(False)
+    if config.recipe == "lora":
+        lora.add_factors(network, config.lora_rank, config.lora_motion, config.seed)
     prefixes, trained = trained_prefixes(config), dict[str, nn.Parameter]()
     for name, parameter in network.named_parameters():
-        if name.startswith(prefixes) and not never_reached(name, network.architecture):
-            trained[name] = parameter.requires_grad_(True)
+        wanted = name.startswith(prefixes) or lora.is_factor(name)
+        if wanted and not never_reached(name, network.architecture):
+            parameter.requires_grad_(True)
+            trained[name] = parameter
     return trained
 
 

@@ -1,0 +1,50 @@
+"""Low-rank adaptation to one singer, through `peft`: factors beside the attention of the audio modules.
+
+The rest of the network stays as it is, but for the MSM's gate and the SFM, which are small and train in full.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from singer_core.network.backbone import SingerNetwork
+
+LAYERS = r"(to_q|to_k|to_v|to_out\.0)"
+_FACTOR = ".lora_"
+_BASE = ".base_layer."
+
+
+def add_factors(network: SingerNetwork, rank: int, motion: bool, seed: int) -> None:
+    """Put low-rank factors, which start as no change, on the attention of audio (and motion) modules.
+
+    Raises RuntimeError without peft.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise RuntimeError("The recipe `lora` needs peft. Install it: `pip install peft`.") from error
+    modules = r"(audio|motion)" if motion else "audio"
+    pattern = rf"adapter\.sites\.\w+\.{modules}\..*\.{LAYERS}"
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=pattern), network)
+
+
+def is_factor(name: str) -> bool:
+    """Whether a parameter is one of the factors."""
+    return _FACTOR in name
+
+
+def merged_state(network: nn.Module) -> dict[str, Tensor]:
+    """The network's state dict with the factors multiplied out and added to their layers."""
+    state = network.state_dict()
+    merged = {name.replace(_BASE, "."): value for name, value in state.items() if not is_factor(name)}
+    for name, module in network.named_modules():
+        layer: Any = module
+        if hasattr(layer, "get_delta_weight") and hasattr(layer, "base_layer"):
+            weight = layer.base_layer.weight
+            merged[f"{name}.weight"] = weight + layer.get_delta_weight("default").to(weight)
+    return merged

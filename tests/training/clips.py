@@ -1,0 +1,53 @@
+"""A data set of noise, small enough for tests: what the trainer reads, with nothing behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tiny import FEATURES, SIDE, TINY, noise
+
+from singer_core.training.config import TrainConfig
+from singer_core.training.dataset import write_item
+
+LATENT = SIDE // 8
+LENGTH = 12  # frames of a performance
+
+
+def write_clips(folder: Path, count: int = 2) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        generator = torch.Generator().manual_seed(index)
+        still = noise(1, 4, LATENT, LATENT, seed=index)
+        box = torch.tensor([[[30, 20, 100, 110], [50, 80, 80, 95]]], dtype=torch.int16)
+        shift = torch.randint(-4, 5, (LENGTH, 1, 1), generator=generator).to(torch.int16)
+        write_item(
+            folder / f"clip-{index}.safetensors",
+            {
+                "latents": (still + 0.1 * noise(LENGTH, 4, LATENT, LATENT, seed=index + 50)).half(),
+                "features": noise(LENGTH, *FEATURES, seed=index + 100).half(),
+                "boxes": box + shift,
+                "thumbnails": torch.randint(256, (LENGTH, 3, LATENT, LATENT), generator=generator).byte(),
+                "identity": noise(TINY.identity_width, seed=index + 150),
+                "grey": noise(4, LATENT, LATENT, seed=7).half(),
+            },
+            {},
+        )
+    return folder
+
+
+def config(folder: Path, **changes: object) -> TrainConfig:
+    """A run of the tiny network on `write_clips`' data under `folder`."""
+    plain = TrainConfig(
+        data=folder / "data",
+        output=folder / "run",
+        architecture=TINY,
+        trainable="all",
+        frames=2,
+        steps=4,
+        rate=2e-3,
+        save_every=2,
+        log_every=1,
+        seed=3,
+    )
+    return plain.but(**changes)
