@@ -14,8 +14,8 @@ import folder_paths
 from comfy_api.latest import InputImpl
 from torch import Tensor
 
-from singer_core.audio.wavfile import write_wave
 from singer_core.audio.waveform import Waveform
+from singer_core.audio.wavfile import write_wave
 from singer_core.portrait.crop import PasteBack
 from singer_core.portrait.portrait import Portrait
 from singer_core.render.video import VideoWriter

@@ -16,10 +16,17 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import tiny
 import torch
 
+from singer_core import constants
+from singer_core.audio.frames import AudioFeatures
+from singer_core.network.autoencoder import Autoencoder
+from singer_core.network.checkpoint import Checkpoint, read_architecture
+from singer_core.network.weights import WeightFile
 from singer_core.options import OFFICIAL
 from singer_core.verification.fixtures import Case, load_fixture
+from singer_core.verification.networks import _portrait, _weights, fixture_vae
 
 PACK = Path(__file__).resolve().parents[2]
 MODULE = str(PACK).replace(".", "_x_")
@@ -62,7 +69,9 @@ def core(comfy_folder) -> ModuleType:
         core = importlib.import_module("nodes")
     except ImportError as error:
         sys.path[:] = path
-        pytest.skip(f"this interpreter lacks what ComfyUI needs ({error}): set COMFYUI_PYTHON to one that has it")
+        pytest.skip(
+            f"this interpreter lacks what ComfyUI needs ({error}): set COMFYUI_PYTHON to one that has it"
+        )
     finally:
         sys.argv = arguments
     assert asyncio.run(core.load_custom_node(str(PACK)))
@@ -93,10 +102,6 @@ def pipeline_case(golden) -> Case:
 
 @pytest.fixture(scope="session")
 def golden_checkpoint(denoise_case) -> Any:
-    from singer_core.network.checkpoint import Checkpoint, read_architecture
-    from singer_core.network.weights import WeightFile
-    from singer_core.verification.networks import _weights
-
     state = _weights(denoise_case, "weights_")
     shapes = {key: tuple(value.shape) for key, value in state.items()}
     heads = str(denoise_case.config["unet"]["attention_head_dim"])
@@ -105,54 +110,55 @@ def golden_checkpoint(denoise_case) -> Any:
 
 
 @pytest.fixture(scope="session")
-def model(pack, golden_checkpoint) -> Any:
-    """The MODEL of the reference weights, official mode, float32. Clone it before you patch it."""
+def golden_model(pack, golden_checkpoint) -> Any:
+    """The MODEL of the reference weights, official mode, float32."""
     return pack("loading").build_singer(golden_checkpoint, OFFICIAL, torch.float32)
 
 
 class LibraryVae:
-    """Core's VAE interface on the library's autoencoder (core cannot load the fixture's: eight groups)."""
+    """Core's VAE interface on the library's autoencoder: core loads only those of published widths."""
 
-    def __init__(self, autoencoder: Any) -> None:
+    def __init__(self, autoencoder: Autoencoder) -> None:
         self.autoencoder = autoencoder
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.autoencoder.encode(pixels.movedim(-1, 1) * 2 - 1) / 0.18215
+        return self.autoencoder.encode(pixels.movedim(-1, 1) * 2 - 1) / constants.VAE_SCALE
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        return self.autoencoder.decode(latents * 0.18215).movedim(1, -1)
+        return self.autoencoder.decode(latents * constants.VAE_SCALE).movedim(1, -1)
 
 
 @pytest.fixture(scope="session")
-def vae(pipeline_case) -> LibraryVae:
-    from singer_core.verification.networks import fixture_vae
+def vae(tiny_vae) -> LibraryVae:
+    return LibraryVae(tiny_vae)
 
+
+@pytest.fixture(scope="session")
+def model(pack, tiny_checkpoint) -> Any:
+    """The MODEL of `tiny.TINY`, official mode, float32. Clone it before you patch it."""
+    return pack("loading").load_singer(str(tiny_checkpoint), OFFICIAL, torch.float32)
+
+
+@pytest.fixture(scope="session")
+def golden_vae(pipeline_case) -> LibraryVae:
     return LibraryVae(fixture_vae(pipeline_case))
 
 
 @pytest.fixture(scope="session")
-def portrait(pipeline_case) -> Any:
-    from singer_core.verification.networks import _portrait
-
-    return _portrait(pipeline_case.inputs)
+def conditions(pack, vae) -> Any:
+    """`conditions(length)` -> (positive, negative, latent) of a song of two clips of four frames."""
+    return lambda length=4, **changes: conditioned(
+        pack, vae, tiny.portrait_of(), tiny.audio_of(8), length, **changes
+    )
 
 
 @pytest.fixture(scope="session")
-def audio(pipeline_case) -> Any:
-    """Eight frames: two clips of four."""
-    from singer_core.audio.frames import AudioFeatures
-
+def golden_conditions(pack, golden_vae, pipeline_case) -> Any:
     features = pipeline_case.inputs["audio_emb"]
-    return AudioFeatures(features, fps=25.0, frames=len(features))
+    song = AudioFeatures(features, fps=25.0, frames=len(features))
+    return conditioned(pack, golden_vae, _portrait(pipeline_case.inputs), song, 0)
 
 
-@pytest.fixture
-def conditions(pack, vae, portrait, audio) -> Any:
-    """`conditions(length)` -> (positive, negative, latent) of `SINGER Conditioning`."""
-    node = pack("conditioning").SingerConditioning
-
-    def make(length: int = 4, **changes: Any) -> tuple[Any, Any, Any]:
-        given = {"first_frame": 0, "length": length, "motion_frames": 2, "brighten_bright": True, **changes}
-        return tuple(node.execute(vae, portrait, audio, **given).result)
-
-    return make
+def conditioned(pack, vae, portrait, audio, length: int, **changes: Any) -> tuple[Any, ...]:
+    given = {"first_frame": 0, "length": length, "motion_frames": 2, "brighten_bright": True, **changes}
+    return pack("conditioning").SingerConditioning.execute(vae, portrait, audio, **given).result

@@ -64,12 +64,12 @@ def forward(model, case, clip: ClipConditions, timestep: int, branches: tuple) -
 
 @pytest.mark.parametrize("together", [True, False], ids=["batched", "unbatched"])
 @pytest.mark.parametrize("name", CASES)
-def test_forward_gives_the_reference_numbers(pack, model, denoise_case, name, together):
+def test_forward_gives_the_reference_numbers(pack, golden_model, denoise_case, name, together):
     guided, timestep, variant = re.fullmatch(r"(cfg|nocfg)/t(\d+)(?:/(.+))?", name).groups()
     branches = (UNCONDITIONAL, CONDITIONAL) if guided == "cfg" else (CONDITIONAL,)
-    clip = clip_of(pack, model, denoise_case, guided == "cfg", variant)
+    clip = clip_of(pack, golden_model, denoise_case, guided == "cfg", variant)
     batches = [branches] if together else [(branch,) for branch in branches]
-    found = torch.cat([forward(model, denoise_case, clip, int(timestep), batch) for batch in batches])
+    found = torch.cat([forward(golden_model, denoise_case, clip, int(timestep), batch) for batch in batches])
     assert relative(found, denoise_case.expected[name]) < 3e-4
 
 
@@ -107,9 +107,9 @@ def residuals() -> dict[str, list[torch.Tensor]]:
 
 
 @pytest.mark.parametrize("controlled", [False, True], ids=["plain", "controlnet"])
-def test_a_silent_adapter_leaves_cores_unet_bit_for_bit(pack, model, denoise_case, silent, controlled):
+def test_a_silent_adapter_leaves_cores_unet_bit_for_bit(pack, golden_model, denoise_case, silent, controlled):
     ours, theirs = silent
-    clip = clip_of(pack, model, denoise_case, True, None)
+    clip = clip_of(pack, golden_model, denoise_case, True, None)
     clip = dataclasses.replace(clip, reference=None, face=clip.face * 0, sfm_strength=0.0)
     run = SimpleNamespace(clip_for=lambda branches, _x: dataclasses.replace(clip, branches=branches))
     frames = clip.frames
@@ -144,8 +144,8 @@ def test_core_still_has_what_the_adapter_is_built_on(core, golden_checkpoint, pa
     assert mapped["conv_out.bias"] == "out.2.bias"
 
 
-def test_every_tensor_of_the_checkpoint_has_its_place_in_core(pack, model, golden_checkpoint):
+def test_every_tensor_of_the_checkpoint_has_its_place_in_core(pack, golden_model, golden_checkpoint):
     denoiser, reference = pack("loading").split_state(golden_checkpoint)
-    (companion,) = model.get_additional_models_with_key("singer_reference")
-    assert set(denoiser) == set(model.model.diffusion_model.state_dict())
+    (companion,) = golden_model.get_additional_models_with_key("singer_reference")
+    assert set(denoiser) == set(golden_model.model.diffusion_model.state_dict())
     assert set(reference) == set(companion.model.state_dict())

@@ -1,0 +1,173 @@
+"""The MODEL under core's own nodes: samplers, LoRA, patches, and what a run leaves behind."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import pytest
+import torch
+
+from singer_core.network.schedule import ddim
+
+
+def ksample(
+    core, model, conditions, steps: int = 2, length: int = 4, sampler="euler", cfg=3.5
+) -> torch.Tensor:
+    positive, negative, latent = conditions(length)
+    (out,) = core.common_ksampler(model, 7, steps, cfg, sampler, "simple", positive, negative, latent)
+    return out["samples"]
+
+
+def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return ((found - expected).abs().max() / expected.abs().max()).item()
+
+
+@pytest.mark.parametrize("schedule", ["linear", "scaled_linear"])
+def test_both_noise_schedules_are_those_of_the_authors_scheduler(pack, tiny_checkpoint, schedule):
+    from singer_core.options import OFFICIAL
+
+    built = pack("loading").load_singer(
+        str(tiny_checkpoint), OFFICIAL.but(noise_schedule=schedule), torch.float32
+    )
+    sigmas = built.get_model_object("model_sampling").sigmas
+    shares = 1 / (1 + sigmas.square())
+    expected = ddim(schedule, 10).alphas_cumprod
+    assert torch.allclose(shares[:-1], expected[:-1], rtol=2e-3, atol=1e-6)
+    assert expected[-1] == 0 and shares[-1] < 1e-7
+
+
+def test_two_runs_give_the_same_bits_and_another_seed_gives_others(core, model, conditions):
+    first, second = (ksample(core, model, conditions) for _ in range(2))
+    assert torch.equal(first, second)
+    assert torch.isfinite(first).all() and first.shape == (4, 4, 16, 16)
+    positive, negative, latent = conditions(4)
+    (other,) = core.common_ksampler(model, 8, 2, 3.5, "euler", "simple", positive, negative, latent)
+    assert relative(other["samples"], first) > 0.05
+
+
+def test_conditional_and_unconditional_run_as_one_batch(core, model, conditions):
+    rows: list[int] = []
+
+    def watch(apply_model: Any, given: dict[str, Any]) -> torch.Tensor:
+        rows.append(len(given["input"]))
+        return apply_model(given["input"], given["timestep"], **given["c"])
+
+    watched = model.clone()
+    watched.set_model_unet_function_wrapper(watch)
+    together = ksample(core, watched, conditions)
+    assert rows == [8, 8]
+    assert torch.equal(together, ksample(core, model, conditions))
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m", "lcm", "uni_pc", "euler_ancestral"])
+def test_core_samplers_run(core, model, conditions, sampler):
+    assert torch.isfinite(ksample(core, model, conditions, sampler=sampler)).all()
+
+
+def test_a_lora_by_kohyas_names_adds_its_product_and_leaves_no_trace(core, model, conditions):
+    import comfy.sd
+
+    name = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
+    weight = model.model.state_dict()[key].clone()
+    up, down = torch.randn(weight.shape[0], 2), torch.randn(2, weight.shape[1])
+    kohya = f"lora_unet_{name.replace('.', '_')}"
+    lora = {
+        f"{kohya}.lora_up.weight": up,
+        f"{kohya}.lora_down.weight": down,
+        f"{kohya}.alpha": torch.tensor(2.0),
+    }
+    plain = ksample(core, model, conditions)
+    patched, _ = comfy.sd.load_lora_for_models(model, None, lora, 0.5, 0)
+    inside = patched.patch_weight_to_device(key, return_weight=True)
+    changed = ksample(core, patched, conditions)
+    assert torch.allclose(inside, weight + 0.5 * up @ down, atol=1e-5)
+    assert relative(changed, plain) > 1e-3
+    assert torch.equal(ksample(core, model, conditions), plain)
+
+
+PATCHES: dict[str, tuple[str, dict[str, Any]]] = {
+    "FreeU": ("nodes_freelunch", {"b1": 1.1, "b2": 1.2, "s1": 0.9, "s2": 0.2}),
+    "FreeU_V2": ("nodes_freelunch", {"b1": 1.3, "b2": 1.4, "s1": 0.9, "s2": 0.2}),
+    "PerturbedAttentionGuidance": ("nodes_pag", {"scale": 3.0}),
+    "SelfAttentionGuidance": ("nodes_sag", {"scale": 0.5, "blur_sigma": 2.0}),
+    "HyperTile": ("nodes_hypertile", {"tile_size": 64, "swap_size": 2, "max_depth": 1, "scale_depth": False}),
+    "TomePatchModel": ("nodes_tomesd", {"ratio": 0.5}),
+    "RescaleCFG": ("nodes_model_advanced", {"multiplier": 0.7}),
+}
+
+
+@pytest.mark.parametrize("name", PATCHES)
+def test_patches_of_core_act_and_can_be_taken_off(core, model, conditions, name):
+    import importlib
+
+    file, given = PATCHES[name]
+    module = importlib.import_module(f"comfy_extras.{file}")
+    node = getattr(module, name)
+    if hasattr(node, "execute"):
+        out = node.execute(model, **given)
+        patched = out[0] if isinstance(out, tuple) else out.result[0]
+    else:
+        patched = getattr(node(), node.FUNCTION)(model, **given)[0]
+    plain = ksample(core, model, conditions)
+    assert relative(ksample(core, patched, conditions), plain) > 1e-4
+    assert torch.equal(ksample(core, model, conditions), plain)
+
+
+def test_deep_shrink_is_refused_by_name(core, model, conditions):
+    from comfy_extras.nodes_model_downscale import PatchModelAddDownscale
+
+    patched = PatchModelAddDownscale.execute(model, 1, 2.0, 0.0, 1.0, True, "bicubic", "bicubic").result[0]
+    with pytest.raises(ValueError, match="Deep Shrink"):
+        ksample(core, patched, conditions)
+
+
+def test_context_windows_carry_more_frames_than_a_clip(core, model, conditions):
+    import comfy.context_windows as windows
+
+    patched = model.clone()
+    patched.model_options["context_handler"] = windows.IndexListContextHandler(
+        context_schedule=windows.get_matching_context_schedule("standard_static"),
+        fuse_method=windows.get_matching_fuse_method("pyramid"),
+        context_length=4,
+        context_overlap=2,
+        dim=0,
+    )
+    windows.create_prepare_sampling_wrapper(patched)
+    out = ksample(core, patched, conditions, length=8)
+    assert out.shape[0] == 8 and torch.isfinite(out).all()
+    assert relative(out, ksample(core, model, conditions, length=8)) > 1e-4
+
+
+def test_nothing_of_a_run_survives_it(core, pack, model, conditions, monkeypatch):
+    run, seen = pack("model"), []
+    make = run.make_run
+
+    def watched(*given: Any, **named: Any) -> Any:
+        made = make(*given, **named)
+        seen.extend(weakref.ref(x) for x in (made.heard, made.clip.audio.tokens, made.clip.face, made.noise))
+        seen.extend(weakref.ref(x) for x in made.clip.reference.features.values())
+        return made
+
+    monkeypatch.setattr(run, "make_run", watched)
+    ksample(core, model, conditions)
+    gc.collect()
+    assert len(seen) > 4
+    assert not [ref for ref in seen if ref() is not None]
+
+
+def test_wrong_inputs_are_named(core, model, conditions):
+    with pytest.raises(ValueError, match="3 frames; SINGER's wavelets need an even number"):
+        ksample(core, model, conditions, length=3)
+    positive, negative, _ = conditions(4)
+    many = {"samples": torch.zeros(34, 4, 16, 16)}
+    with pytest.raises(ValueError, match="Sample SINGER Video"):
+        core.common_ksampler(model, 7, 1, 3.5, "euler", "simple", positive, negative, many)
+    small = {"samples": torch.zeros(4, 4, 8, 8)}
+    with pytest.raises(ValueError, match="64 x 64 pixels, the portrait has 128 x 128"):
+        core.common_ksampler(model, 7, 1, 3.5, "euler", "simple", positive, negative, small)
+    foreign = [[torch.zeros(1, 3, 24), {}]]
+    with pytest.raises(ValueError, match="`positive` does not come from `SINGER Conditioning`"):
+        core.common_ksampler(model, 7, 1, 3.5, "euler", "simple", foreign, foreign, conditions(4)[2])
