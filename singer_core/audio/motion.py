@@ -45,7 +45,7 @@ class MotionResponse:
 
     def __post_init__(self) -> None:
         for name in ("pose", "face", "lip", "beat"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} is {getattr(self, name)}; 0 or more is accepted.")
         for name in ("loudness", "silence"):
             if not 0 <= getattr(self, name) <= 1:
