@@ -28,8 +28,8 @@ class SingerVocalSeparation(io.ComfyNode):
                     "separator",
                     options=SEPARATORS,
                     default="kim_vocal_2",
-                    tooltip="kim_vocal_2: the authors' choice, 67 MB; hdemucs: 335 MB; mel_band_roformer: 913 "
-                    "MB, best and slowest; none: the song is vocals already. Files go to "
+                    tooltip="kim_vocal_2: the authors' choice, 67 MB; hdemucs: 335 MB; mel_band_roformer: "
+                    "913 MB, best and slowest; none: the song is vocals already. Files go to "
                     "models/audio_separation.",
                 ),
             ],
@@ -68,8 +68,8 @@ class SingerAudioEncode(io.ComfyNode):
                 io.AudioEncoder.Input(
                     "audio_encoder",
                     optional=True,
-                    tooltip="wav2vec2-base-960h for the published models. Not connected: log-mel energies, for "
-                    "small models trained on them.",
+                    tooltip="wav2vec2-base-960h for the published models. Not connected: log-mel energies, "
+                    "for small models trained on them.",
                 ),
                 io.Float.Input(
                     "fps",
@@ -175,8 +175,8 @@ class SingerMotionWeights(io.ComfyNode):
                 io.Float.Input(
                     "loudness",
                     **response,
-                    tooltip="0 to 1: how far the face follows loudness; at 1 its weight doubles 20 dB above the "
-                    "median. Needs `mix`.",
+                    tooltip="0 to 1: how far the face follows loudness; at 1 its weight doubles 20 dB above "
+                    "the median. Needs `mix`.",
                 ),
                 io.Float.Input(
                     "silence", **response, tooltip="0 to 1: how far the lips rest where nothing is sung."

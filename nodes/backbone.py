@@ -254,7 +254,7 @@ def _check_size(x: Tensor, clip: ClipConditions, level: int) -> None:
     expected, found = clip.masks[level].shape[-1], x.shape[-2] * x.shape[-1]
     if expected != found:
         raise ValueError(
-            f"SINGER's masks have {expected} positions at level {level}, the features {found}. Its layers are "
-            "tied to the portrait's size: remove patches that scale features inside the UNet, such as Deep "
-            "Shrink (PatchModelAddDownscale)."
+            f"SINGER's masks have {expected} positions at level {level}, the features {found}. Its layers "
+            "are tied to the portrait's size: remove patches that scale features inside the UNet, such as "
+            "Deep Shrink (PatchModelAddDownscale)."
         )

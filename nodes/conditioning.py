@@ -28,8 +28,8 @@ class SingerConditioning(io.ComfyNode):
                 io.Image.Input(
                     "previous_frames",
                     optional=True,
-                    tooltip="Frames right before the first one, of the portrait's size: the last ones are shown "
-                    "to the network. Without it the portrait stands still.",
+                    tooltip="Frames right before the first one, of the portrait's size: the last ones are "
+                    "shown to the network. Without it the portrait stands still.",
                 ),
                 io.Int.Input(
                     "first_frame",
@@ -43,8 +43,8 @@ class SingerConditioning(io.ComfyNode):
                     default=0,
                     min=0,
                     max=10_000_000,
-                    tooltip="Number of frames; 0 = to the end of the song. KSampler takes an even number up to "
-                    "30, `Sample SINGER Video` any.",
+                    tooltip="Number of frames; 0 = to the end of the song. KSampler takes an even number up "
+                    "to 30, `Sample SINGER Video` any.",
                 ),
                 io.Int.Input(
                     "motion_frames",

@@ -69,8 +69,8 @@ def _faces(landmarks: Any, picture: Image.Image) -> list[FaceLandmarks]:
     if tuple(landmarks["image_size"]) != size or len(landmarks["frames"]) != 1:
         h, w = landmarks["image_size"]
         raise ValueError(
-            f"`face_landmarks` are of {len(landmarks['frames'])} pictures of {w} x {h} pixels, `image` is one "
-            f"of {size[1]} x {size[0]}. Detect the landmarks on this picture."
+            f"`face_landmarks` are of {len(landmarks['frames'])} pictures of {w} x {h} pixels, `image` is "
+            f"one of {size[1]} x {size[0]}. Detect the landmarks on this picture."
         )
     return [FaceLandmarks(torch.from_numpy(_points(face))) for face in landmarks["frames"][0]]
 

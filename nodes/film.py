@@ -62,8 +62,8 @@ def _paste(portrait: Portrait | None, vae: Any, latents: Tensor) -> tuple[PasteB
         return None, size
     if portrait.original is None or portrait.crop.size != size:
         raise ValueError(
-            f"`portrait` was prepared for {portrait.crop.size[1]} x {portrait.crop.size[0]} pixels, the latents "
-            f"are {size[1]} x {size[0]}. Connect the portrait that was sampled, or none."
+            f"`portrait` was prepared for {portrait.crop.size[1]} x {portrait.crop.size[0]} pixels, the "
+            f"latents are {size[1]} x {size[0]}. Connect the portrait that was sampled, or none."
         )
     return PasteBack(portrait.original, portrait.crop), portrait.crop.original_size
 

@@ -55,8 +55,8 @@ class SingerModelLoader(io.ComfyNode):
                     default="alternating",
                     advanced=True,
                     tooltip="How frames read the portrait. alternating: under unconditional and conditional "
-                    "tokens in turn, as the authors' code does; portrait: always under the portrait's tokens, "
-                    "which may flicker less.",
+                    "tokens in turn, as the authors' code does; portrait: always under the portrait's "
+                    "tokens, which may flicker less.",
                 ),
                 io.Boolean.Input(
                     "round_reference",

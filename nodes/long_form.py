@@ -88,8 +88,8 @@ def _song_of(guider: Any) -> SongConditions:
     song = find_song(guider.original_conds)
     if song is None:
         raise ValueError(
-            "`guider` has no conditioning of SINGER. Connect both outputs of `SINGER Conditioning` to it; for "
-            "other models use `SamplerCustomAdvanced`."
+            "`guider` has no conditioning of SINGER. Connect both outputs of `SINGER Conditioning` to it; "
+            "for other models use `SamplerCustomAdvanced`."
         )
     return song
 

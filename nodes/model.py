@@ -35,10 +35,10 @@ OPTIONS = "singer_options"  # key of the SingerOptions in the patcher's transfor
 # diffusers' name of a noise schedule -> core's, which calls diffusers' "scaled_linear" linear.
 CORE_SCHEDULES: dict[NoiseSchedule, str] = {"linear": "sqrt_linear", "scaled_linear": "linear"}
 
-# Live values of a forward per row, in units of h * w * the first level's width, and those of a frame's share
-# in what a run keeps; measured (tests/comfyui/test_memory.py).
-ROW_VALUES = 24
-FRAME_VALUES = 8
+# Values that live at the peak of a forward, in units of h * w * width of the first level: per row of the batch,
+# and those that a run keeps (reference features, keys and values). Measured; tests/comfyui/test_memory.py.
+ROW_VALUES = 32
+RUN_VALUES = 136
 
 
 class SingerConfig(comfy.supported_models_base.BASE):
@@ -86,7 +86,7 @@ class SingerModel(comfy.model_base.BaseModel):
         rows = min(input_shape[0], 2 * constants.MOTION_POSITIONS)
         unit = input_shape[-2] * input_shape[-1] * self.architecture.channels[0]
         size = comfy.model_management.dtype_size(self.get_dtype_inference())
-        return (ROW_VALUES + FRAME_VALUES) * rows * unit * size
+        return (ROW_VALUES * rows + RUN_VALUES) * unit * size
 
 
 # Names under which core hands our conditions to `SingerUNet._forward`.

@@ -30,8 +30,8 @@ def with_filter(model: ModelPatcher, strength: float, gains: Gains) -> ModelPatc
     options = _options(model)
     if model.model.architecture.sfm_width is None:
         raise ValueError(
-            "`model` is a Hallo network, which has no self-adaptive filter. Connect a SINGER model, or remove "
-            "this node."
+            "`model` is a Hallo network, which has no self-adaptive filter. Connect a SINGER model, or "
+            "remove this node."
         )
     changed = options.but(
         sfm_strength=options.sfm_strength * strength, sfm_gains=_times(options.sfm_gains, gains)

@@ -42,8 +42,8 @@ class SingerPortrait(io.ComfyNode):
                     "identity_model",
                     options=folder_paths.get_filename_list(folders.IDENTITY),
                     optional=True,
-                    tooltip="ArcFace glintr100 (512 numbers) in models/insightface, converted to safetensors. "
-                    "Without it the likeness is weaker.",
+                    tooltip="ArcFace glintr100 (512 numbers) in models/insightface, converted to "
+                    "safetensors. Without it the likeness is weaker.",
                 ),
                 io.Int.Input("width", **side, tooltip="Width of the crop in pixels, a multiple of 64."),
                 io.Int.Input("height", **side, tooltip="Height of the crop in pixels, a multiple of 64."),
@@ -68,7 +68,8 @@ class SingerPortrait(io.ComfyNode):
                     min=-1,
                     max=63,
                     advanced=True,
-                    tooltip="Which of several faces sings, from 0 in the landmarks' order; -1 = the only one.",
+                    tooltip="Which of several faces sings, from 0 in the landmarks' order; -1 = the only "
+                    "one.",
                 ),
                 io.Float.Input(
                     "lip_height",
@@ -77,8 +78,8 @@ class SingerPortrait(io.ComfyNode):
                     max=3.0,
                     step=0.05,
                     advanced=True,
-                    tooltip="Least height of the lip area in mouth widths; 0.9 leaves room for an open mouth, "
-                    "0 = the authors'.",
+                    tooltip="Least height of the lip area in mouth widths; 0.9 leaves room for an open "
+                    "mouth, 0 = the authors'.",
                 ),
             ],
             outputs=[

@@ -16,7 +16,8 @@ class SingerNoise(io.ComfyNode):
             node_id="SingerNoise",
             display_name="SINGER Noise",
             category="SINGER",
-            description="Draws noise in the order of the authors' script, so that the same seed gives the same.",
+            description="Draws noise in the order of the authors' script, so that the same seed gives the "
+            "same.",
             search_aliases=["random noise", "seed", "parity"],
             inputs=[
                 io.Int.Input(
@@ -90,8 +91,8 @@ class SingerGuider(io.ComfyNode):
                 io.Float.Input(
                     "audio_scale",
                     **SCALE,
-                    tooltip="Guidance towards the song; 1 = none. Another value than reference_scale costs half "
-                    "as much time again.",
+                    tooltip="Guidance towards the song; 1 = none. Another value than reference_scale costs "
+                    "half as much time again.",
                 ),
                 io.Float.Input(
                     "rescale",
@@ -99,7 +100,8 @@ class SingerGuider(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="0 to 1: how far contrast that guidance adds is taken back. 0 = off, the authors'.",
+                    tooltip="0 to 1: how far contrast that guidance adds is taken back. 0 = off, the "
+                    "authors'.",
                 ),
             ],
             outputs=[io.Guider.Output(display_name="guider", tooltip="For samplers with a GUIDER socket.")],
@@ -127,7 +129,8 @@ class SingerSampler(io.ComfyNode):
             node_id="SingerSampler",
             display_name="Sample SINGER Video",
             category="SINGER",
-            description="Samples a song of any length clip by clip, each shown the last frames of the one before.",
+            description="Samples a song of any length clip by clip, each shown the last frames of the one "
+            "before.",
             search_aliases=["long video", "ksampler", "context", "extend video", "singing"],
             inputs=[
                 io.Noise.Input(
@@ -142,8 +145,8 @@ class SingerSampler(io.ComfyNode):
                 io.Vae.Input(
                     "vae",
                     optional=True,
-                    tooltip="Decodes and encodes the frames carried between clips, as the authors do. Without it "
-                    "they are carried as latents: faster.",
+                    tooltip="Decodes and encodes the frames carried between clips, as the authors do. "
+                    "Without it they are carried as latents: faster.",
                 ),
                 io.Int.Input(
                     "clip_frames",
@@ -166,7 +169,8 @@ class SingerSampler(io.ComfyNode):
                     min=0,
                     max=28,
                     advanced=True,
-                    tooltip="Frames that neighbouring clips share and cross-fade. 0 = hard seams, the authors'.",
+                    tooltip="Frames that neighbouring clips share and cross-fade. 0 = hard seams, the "
+                    "authors'.",
                 ),
             ],
             outputs=[

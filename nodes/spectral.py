@@ -28,16 +28,16 @@ class SingerSpectralWeighting(io.ComfyNode):
                     "mode",
                     options=MSM_INPUTS,
                     default="initial_noise",
-                    tooltip="What the band gains are read off. initial_noise: each clip's noise, as the authors' "
-                    "script; every_step: the latents of each step, as the paper; expected: their mean, equal "
-                    "for all clips; locked: the first clip's noise for all; off: gains of 1.",
+                    tooltip="What the band gains are read off. initial_noise: each clip's noise, as the "
+                    "authors' script; every_step: the latents of each step, as the paper; expected: their "
+                    "mean, equal for all clips; locked: the first clip's noise for all; off: gains of 1.",
                 ),
                 io.Combo.Input(
                     "scale",
                     options=["sum", "trained_length"],
                     default="sum",
-                    tooltip="sum: gains add up over the clip's frames, as the authors'; trained_length: as if "
-                    "the clip had the 14 frames of training.",
+                    tooltip="sum: gains add up over the clip's frames, as the authors'; trained_length: as "
+                    "if the clip had the 14 frames of training.",
                 ),
                 io.Float.Input("ll", **GAIN, tooltip="Factor on overall articulation; 1 = as it is."),
                 io.Float.Input("lh", **GAIN, tooltip="Factor on change from frame to frame; 1 = as it is."),

@@ -99,7 +99,7 @@ def silent(core, pack, golden_checkpoint):
 
 
 def residuals() -> dict[str, list[torch.Tensor]]:
-    """What a ControlNet adds, for the fixture's widths: twelve inputs would be SD1.5's; here one layer less."""
+    """What a ControlNet adds at the fixture's widths and one layer a level."""
     g = torch.Generator().manual_seed(3)
     shapes = [(32, 32)] * 2 + [(32, 16)] * 2 + [(32, 8), (64, 8)] + [(64, 4)] * 2
     skips = [torch.randn(8, width, side, side, generator=g) for width, side in shapes]
