@@ -81,7 +81,7 @@ def core(comfy_folder) -> ModuleType:
 @pytest.fixture(scope="session")
 def pack(core) -> Any:
     """`pack("backbone")` is the module nodes/backbone.py."""
-    return lambda name: importlib.import_module(f"{MODULE}.nodes.{name}")
+    return lambda name: importlib.import_module(f"{MODULE}.nodes.{name}".rstrip("."))
 
 
 @pytest.fixture(autouse=True)

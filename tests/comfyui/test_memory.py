@@ -1,4 +1,4 @@
-"""The memory estimate against what a forward of the published size keeps alive, counted on weightless tensors."""
+"""The memory estimate against what a forward of the published size keeps alive, on tensors without storage."""
 
 from __future__ import annotations
 

@@ -1,0 +1,250 @@
+"""Sockets, tooltips and errors of the nodes; what sound and portrait nodes hand on."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from singer_core.audio.separation import SEPARATORS
+from singer_core.audio.waveform import Waveform
+from singer_core.options import MODES, MsmInput
+from singer_core.portrait.landmarks import LIPS, POINTS, SILHOUETTE
+
+SNAPSHOT = Path(__file__).parent / "schemas.json"
+
+
+@pytest.fixture(scope="module")
+def node_classes(core, pack) -> list[Any]:
+    extension = pack("").SingerExtension()
+    return asyncio.run(extension.get_node_list())
+
+
+def info(node: Any) -> dict[str, Any]:
+    """What /object_info says of a node, without what depends on files and on where the pack lies."""
+    said = json.loads(json.dumps(node.GET_NODE_INFO_V1()))
+    for inputs in said["input"].values():
+        for name in {"checkpoint", "identity_model"} & set(inputs):
+            _, options = inputs[name]
+            inputs[name] = ["FILES", {k: v for k, v in options.items() if k not in ("options", "default")}]
+    return {key: value for key, value in said.items() if key != "python_module"}
+
+
+def test_sockets_are_those_of_the_snapshot(node_classes):
+    """A changed socket breaks users' graphs. Wanted changes: UPDATE_SCHEMAS=1, and a line in CHANGELOG."""
+    found = {node.GET_SCHEMA().node_id: info(node) for node in node_classes}
+    if os.environ.get("UPDATE_SCHEMAS"):
+        SNAPSHOT.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    assert found == json.loads(SNAPSHOT.read_text(encoding="utf-8"))
+
+
+def test_every_socket_explains_itself(node_classes):
+    for node in node_classes:
+        schema = node.GET_SCHEMA()
+        assert schema.category == "SINGER" and schema.node_id.startswith("Singer")
+        assert schema.description.endswith(".") and schema.display_name and schema.search_aliases
+        silent = [socket.display_name or socket.id for socket in schema.outputs if not socket.tooltip]
+        silent += [socket.id for socket in schema.inputs if not socket.tooltip]
+        assert not silent, f"{schema.node_id}: {silent}"
+
+
+def test_combos_offer_what_the_library_knows(pack):
+    from typing import get_args
+
+    assert sorted(pack("audio").SEPARATORS) == sorted(SEPARATORS)
+    assert list(get_args(MsmInput)) == pack("spectral").MSM_INPUTS
+    assert set(pack("loader").SCHEDULES.values()) == {mode.noise_schedule for mode in MODES.values()}
+
+
+def tone(seconds: float = 0.5, rate: int = 16_000) -> dict[str, Any]:
+    time = torch.arange(int(seconds * rate)) / rate
+    return {"waveform": 0.3 * torch.sin(2 * torch.pi * 220 * time)[None, None], "sample_rate": rate}
+
+
+ENCODE = {"fps": 25.0, "levelling": 0.0, "sub_frames": 2, "bands": 3}
+
+
+def test_audio_without_an_encoder_becomes_log_mel_features(pack):
+    node = pack("audio").SingerAudioEncode
+    (audio,) = node.execute(tone(), **ENCODE).result
+    assert audio.frames == 13 and tuple(audio.features.shape) == (16, 2, 3)
+    assert audio.activity.shape == (16,) and audio.fps == 25.0
+
+
+def test_cores_wav2vec2_hears_what_transformers_hears(core, pack):
+    import comfy.ops
+    from comfy.audio_encoders.wav2vec2 import Wav2Vec2Model
+    from comfy.model_patcher import ModelPatcher
+    from transformers import Wav2Vec2Config
+    from transformers import Wav2Vec2Model as Transformers
+
+    from singer_core.audio.features import Wav2Vec2FrontEnd
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        theirs = Transformers(Wav2Vec2Config(**sizes))
+        ours = Wav2Vec2Model(
+            embed_dim=32,
+            num_heads=2,
+            num_layers=2,
+            conv_norm=False,
+            conv_bias=False,
+            do_normalize=False,
+            do_stable_layer_norm=False,
+            dtype=torch.float32,
+            operations=comfy.ops.manual_cast,
+        )
+    ours.load_state_dict(theirs.state_dict(), strict=False)
+    cpu = torch.device("cpu")
+    encoder = SimpleNamespace(model=ours, patcher=ModelPatcher(ours, cpu, cpu), load_device=cpu)
+    (audio,) = pack("audio").SingerAudioEncode.execute(tone(), **ENCODE, audio_encoder=encoder).result
+    expected = Wav2Vec2FrontEnd(theirs).encode(Waveform(tone()["waveform"][0], 16_000), 25.0)
+    assert torch.allclose(audio.features, expected.features, atol=2e-5)
+    with pytest.raises(ValueError, match="is a Linear; SINGER hears through wav2vec2"):
+        pack("encoder").loaded_encoder(SimpleNamespace(model=torch.nn.Linear(1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("audio", "message"),
+    [
+        (None, "`audio` is empty"),
+        ({"waveform": torch.zeros(1, 1, 0), "sample_rate": 16_000}, "`audio` is empty"),
+        ({"waveform": torch.ones(2, 1, 9000), "sample_rate": 16_000}, "`audio` holds 2 sounds"),
+        ({"waveform": torch.zeros(1, 1, 9000), "sample_rate": 16_000}, "`audio` is silent"),
+    ],
+)
+def test_unusable_sound_is_named(pack, audio, message):
+    with pytest.raises(ValueError, match=message):
+        pack("audio").SingerAudioEncode.execute(audio, **ENCODE)
+
+
+def test_separation_passes_vocals_through(pack):
+    vocals, rest = pack("audio").SingerVocalSeparation.execute(tone(), "none").result
+    assert torch.equal(vocals["waveform"], tone()["waveform"]) and not rest["waveform"].any()
+    with pytest.raises(FileNotFoundError, match="models/audio_separation"):
+        pack("audio").SingerVocalSeparation.execute(tone(), "hdemucs")
+
+
+def test_motion_weights_follow_silence(pack):
+    audio = dataclasses.replace(tiny.audio_of(8), activity=torch.tensor([1.0] * 4 + [0.0] * 4))
+    given = {"pose": 0.5, "face": 1.0, "lip": 2.0, "beat": 0.0, "loudness": 0.0, "silence": 0.5}
+    (weights,) = pack("audio").SingerMotionWeights.execute(audio, **given).result
+    assert weights[0].tolist() == [0.5, 1.0, 2.0] and weights[7].tolist() == [0.5, 1.0, 1.0]
+
+
+def landmarks(width: int, height: int) -> dict[str, Any]:
+    """Core's FACE_LANDMARKS with one face in the middle."""
+    points = np.full((POINTS, 2), (width / 2, height / 2), np.float32)
+    for ring, radius in ((SILHOUETTE, 0.25), (LIPS, 0.06)):
+        angles = np.linspace(0, 2 * np.pi, len(ring), endpoint=False)
+        circle = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius * width
+        points[list(ring)] = circle + np.array([width / 2, height / 2])
+    return {"frames": [[{"landmarks_xy": points}]], "image_size": (height, width)}
+
+
+PORTRAIT = {"width": 128, "height": 128, "crop": "face", "margin": 0.4, "face_index": -1, "lip_height": 0.0}
+
+
+def picture(height: int = 160, width: int = 200) -> torch.Tensor:
+    return torch.rand(1, height, width, 3, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_portrait_is_made_of_points_or_masks(pack):
+    node = pack("portrait").SingerPortrait
+    portrait, overview = node.execute(picture(), **PORTRAIT, face_landmarks=landmarks(200, 160)).result
+    assert portrait.image.shape == (3, 128, 128) and portrait.identity is None
+    assert [mask.shape[1] for mask in portrait.masks] == [256, 64, 16, 4]
+    assert overview.ndim == 4 and overview.shape[-1] == 3
+    face, lip = torch.zeros(1, 160, 200), torch.zeros(1, 160, 200)
+    face[:, 40:120, 60:140], lip[:, 90:105, 85:115] = 1, 1
+    masked, _ = node.execute(picture(), **PORTRAIT, face_mask=face, lip_mask=lip).result
+    assert masked.region.max() == 1
+
+
+def test_unusable_portraits_are_named(pack):
+    node = pack("portrait").SingerPortrait
+    with pytest.raises(ValueError, match="`image` holds 2 pictures"):
+        node.execute(picture().repeat(2, 1, 1, 1), **PORTRAIT)
+    with pytest.raises(ValueError, match="`face_landmarks` are of 1 pictures of 100 x 160"):
+        node.execute(picture(), **PORTRAIT, face_landmarks=landmarks(100, 160))
+    with pytest.raises(ValueError, match="SINGER needs to know where the face is"):
+        node.execute(picture(), **PORTRAIT)
+    with pytest.raises(ValueError, match="multiples of 64"):
+        node.execute(picture(), **{**PORTRAIT, "width": 100}, face_landmarks=landmarks(200, 160))
+
+
+def test_frames_outside_the_song_are_named(conditions):
+    with pytest.raises(ValueError, match="`first_frame` is 8; the song has 8 frames"):
+        conditions(4, first_frame=8)
+    with pytest.raises(ValueError, match="`length` is 10; from frame 0 on the song has 8"):
+        conditions(10)
+    with pytest.raises(ValueError, match="at least 2 of the portrait's 128 x 128"):
+        conditions(4, previous_frames=torch.zeros(1, 128, 128, 3))
+
+
+def test_a_chained_song_is_what_one_run_gives(core, pack, vae, model, conditions):
+    """The second clip conditioned on the decoded end of the first, by hand and by `Sample SINGER Video`."""
+    import comfy.samplers
+
+    whole = conditions(0)
+    noise, sampler = pack("samplers").ClipNoise(5, 4), pack("samplers").ddim_sampler()
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 2)
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(*whole[:2])
+    guider.set_cfg(3.5)
+    song = pack("sampling").SingerSampler.execute(noise, guider, sampler, sigmas, whole[2], 4, 2, 0, vae)
+    samples = song.result[0]["samples"]
+    positive, negative, latent = conditions(4, first_frame=4, previous_frames=vae.decode(samples[:4]))
+    guider.set_conds(positive, negative)
+    drawn = noise.generate_noise(whole[2])[4:]
+    second = guider.sample(drawn, latent["samples"], sampler, sigmas, seed=6)
+    assert torch.allclose(second, samples[4:], atol=1e-4)
+
+
+def test_a_plot_shows_features_and_bands(pack, model):
+    (plot,) = pack("spectral").SingerSpectralPlot.execute(tiny.audio_of(8), 0, 8, model).result
+    assert plot.shape[0] == 1 and plot.shape[-1] == 3 and 0 <= plot.min() < plot.max() <= 1
+    with pytest.raises(ValueError, match="`first_frame` is 9; the song has 8 frames"):
+        pack("spectral").SingerSpectralPlot.execute(tiny.audio_of(8), 9, 8)
+
+
+def test_a_video_has_all_frames_and_the_song(pack, vae):
+    from singer_core.render.video import probe_video
+
+    vae.spacial_compression_decode = lambda: 8
+    latents = tiny.noise(10, 4, 16, 16)
+    (video,) = pack("video").SingerVideo.execute({"samples": latents}, vae, 25.0, 0.0, 18, tone()).result
+    found = probe_video(video.get_stream_source())
+    assert (found.frames, found.fps, found.size, found.has_audio) == (10, 25.0, (128, 128), True)
+    with pytest.raises(ValueError, match=r"`audio_start` is 2\.0 s; the sound has 0\.50 s"):
+        pack("video").SingerVideo.execute({"samples": latents}, vae, 25.0, 2.0, 18, tone())
+
+
+def test_other_models_are_refused_by_name(pack, model):
+    foreign = model.clone()
+    foreign.model_options = {"transformer_options": {}}
+    with pytest.raises(ValueError, match="`model` is not a SINGER model"):
+        pack("spectral").SingerSelfAdaptiveFilter.execute(foreign, 1.0, 1.0, 1.0, 1.0, 1.0)
+
+
+def test_a_wrong_file_is_named(core, pack, tmp_path, monkeypatch):
+    import folder_paths
+    from safetensors.torch import save_file
+
+    save_file({"lora_unet_x.lora_up.weight": torch.zeros(1)}, tmp_path / "some_lora.safetensors")
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "singer", ([str(tmp_path)], {".safetensors"}))
+    loader, given = pack("loader").SingerModelLoader, ("default", "official", "alternating", True)
+    with pytest.raises(RuntimeError, match=r"some_lora.safetensors looks like a LoRA"):
+        loader.execute("some_lora.safetensors", *given)
+    with pytest.raises(FileNotFoundError):
+        loader.execute("../../etc/passwd", *given)

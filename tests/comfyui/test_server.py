@@ -1,0 +1,140 @@
+"""The pack on a real server: what it announces, whole graphs over HTTP, cancelling, errors a user sees."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+sys.path.append(str(Path(__file__).parent))  # importlib mode leaves the folder out
+
+import graphs
+from server import Server
+
+from singer_core.render.video import probe_video
+
+PACK = Path(__file__).resolve().parents[2]
+FRAMES = 10  # of the song: two clips of four and a half one
+
+
+@pytest.fixture(scope="module")
+def server(core, comfy_folder, tiny_checkpoint, tmp_path_factory):
+    base = tmp_path_factory.mktemp("comfy base ü")
+    running = Server(comfy_folder, base, "sing er ü", PACK)
+    (base / "models/singer/tiny.safetensors").write_bytes(tiny_checkpoint.read_bytes())
+    save_taesd(base / "models/vae/taesd.safetensors")
+    save_inputs(base / "input")
+    with running:
+        yield running
+
+
+def save_taesd(path: Path) -> None:
+    """A random TAESD: the smallest VAE that core loads from models/vae."""
+    from comfy.taesd.taesd import TAESD
+
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        state = {k: v for k, v in TAESD().state_dict().items() if k.startswith("taesd_")}
+        save_file({key: torch.randn_like(value) * 0.05 for key, value in state.items()}, path)
+
+
+def save_inputs(folder: Path) -> None:
+    pixels = (torch.rand(160, 160, 3, generator=torch.Generator().manual_seed(0)) * 255).byte().numpy()
+    Image.fromarray(pixels).save(folder / "portrait.png")
+    for name, (top, bottom, left, right) in {"face": (30, 130, 40, 120), "lip": (95, 115, 60, 100)}.items():
+        mask = np.zeros((160, 160, 3), np.uint8)
+        mask[top:bottom, left:right] = 255
+        Image.fromarray(mask).save(folder / f"{name}.png")
+    time_ = np.arange(int(16_000 * FRAMES / 25)) / 16_000
+    with wave.open(str(folder / "song.wav"), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes((np.sin(2 * np.pi * 220 * time_) * 9000).astype("<i2").tobytes())
+
+
+def outputs(server: Server, pattern: str) -> list[Path]:
+    return sorted((server.base / "output").glob(pattern))
+
+
+def succeeded(entry: dict) -> bool:
+    assert entry["status"]["status_str"] == "success", entry["status"]["messages"][-1]
+    return True
+
+
+def test_the_server_offers_the_nodes_of_the_snapshot(server):
+    expected = json.loads((Path(__file__).parent / "schemas.json").read_text(encoding="utf-8"))
+    found = server.get("object_info")
+    ours = {name: info for name, info in found.items() if "sing er" in info["python_module"]}
+    assert set(ours) == set(expected)
+    for name, info in ours.items():
+        assert info["display_name"] == expected[name]["display_name"]
+        assert info["output"] == expected[name]["output"]
+        assert set(info["input"].get("required", {})) == set(expected[name]["input"].get("required", {}))
+
+
+def test_the_pack_loads_quickly_and_without_complaint(server):
+    said = server.said()
+    (seconds,) = re.findall(r"^\s*([\d.]+) seconds: .*sing er", said, re.M)
+    assert float(seconds) < 1.5  # 0.1 s on an idle machine
+    assert "IMPORT FAILED" not in said and "Error while calling comfy_entrypoint" not in said
+
+
+def test_a_whole_song_becomes_a_video_twice_the_same(server):
+    for run in ("first", "second"):
+        assert succeeded(server.run(graphs.whole_song(run)))
+    latents = [
+        load_file(outputs(server, f"{run}*.latent")[0])["latent_tensor"] for run in ("first", "second")
+    ]
+    assert latents[0].shape == (FRAMES, 4, 16, 16) and torch.equal(*latents)
+    found = probe_video(outputs(server, "first*.mp4")[0])
+    assert (found.frames, found.fps, found.size) == (FRAMES, 25.0, (160, 160))
+    assert found.has_audio and abs(found.seconds - FRAMES / 25) < 0.01
+
+
+def test_one_clip_needs_no_sampler_of_ours(server):
+    assert succeeded(server.run(graphs.one_clip("clip")))
+    found = probe_video(outputs(server, "clip*.mp4")[0])
+    assert (found.frames, found.size, found.has_audio) == (4, (128, 128), True)
+
+
+def test_cancel_stops_within_a_step(server):
+    prompt_id = server.queue(graphs.whole_song("cancelled", steps=500))
+    end = time.monotonic() + 60
+    while not server.get("queue")["queue_running"] and time.monotonic() < end:
+        time.sleep(0.1)
+    time.sleep(4)
+    before = time.monotonic()
+    server.post("interrupt", {})
+    messages = server.wait(prompt_id)["status"]["messages"]
+    assert time.monotonic() - before < 10
+    assert messages[-1][0] == "execution_interrupted"
+    assert not outputs(server, "cancelled*.mp4")
+    assert succeeded(server.run(graphs.one_clip("afterwards")))
+
+
+def test_errors_are_in_the_packs_words(server):
+    entry = server.run(graphs.whole_song("late", length=12))
+    (kind, error) = entry["status"]["messages"][-1]
+    assert kind == "execution_error" and error["node_type"] == "SingerConditioning"
+    assert error["exception_message"].startswith("`length` is 12; from frame 0 on the song has 10 frames.")
+    refused = server.post(
+        "prompt", {"prompt": graphs.whole_song("away", checkpoint="../../secret.safetensors")}
+    )
+    assert refused["node_errors"]["model"]["errors"][0]["type"] == "value_not_in_list"
+
+
+def test_help_pages_and_translations_are_served(server):
+    translations = server.get("i18n")
+    assert set(translations["zh"]["nodeDefs"]) >= {"SingerSampler", "SingerModelLoader"}
+
+
+_ = tiny  # the fixture files of the small network are its
