@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -58,17 +59,14 @@ def hdemucs_module() -> Any:
     """
     try:
         import torchaudio.models as models
-    except ImportError as error:
-        found = importlib.util.find_spec("torchaudio")
-        if found is None:
+    except (ImportError, OSError) as error:
+        found = PathFinder.find_spec("torchaudio")  # also where `hide_unusable_torchaudio` has hidden it
+        if found is None or not found.submodule_search_locations:
             raise RuntimeError(
                 "Hybrid Demucs needs torchaudio. Install it: pip install torchaudio"
             ) from error
-    except OSError:
-        found = importlib.util.find_spec("torchaudio")
     else:
         return models
-    assert found is not None and found.submodule_search_locations
     return _load_alone(Path(found.submodule_search_locations[0]) / "models" / "_hdemucs.py")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+from singer_core.compat import hide_unusable_torchaudio
+
 
 def require(module: str, purpose: str, package: str) -> ModuleType:
     """The module, or RuntimeError saying what needs it and how to get it.
@@ -13,6 +15,7 @@ def require(module: str, purpose: str, package: str) -> ModuleType:
     purpose  what needs it, to start the message with
     package  what pip installs
     """
+    hide_unusable_torchaudio()
     try:
         return importlib.import_module(module)
     except ImportError as error:
