@@ -38,6 +38,7 @@ class VaeRecipe:
     latent_noise  deviation of the noise on the latents before they are decoded, so that small errors of the
                   diffusion model cost little
     statistics    weight of the pull of every latent channel to mean 0 and deviation 1
+    pool, songs   drawn pictures that crops are taken from (one is drawn anew each step), songs that they sing
     edges         weight of the error of the pictures' differences between neighbours
     """
 
@@ -50,6 +51,8 @@ class VaeRecipe:
     latent_noise: float = 0.05
     statistics: float = 0.02
     edges: float = 0.5
+    pool: int = 192
+    songs: int = 12
     seed: int = 0
 
 
@@ -62,7 +65,7 @@ def build_vae(width: int) -> AutoencoderTiny:
 class PicturePool:
     """Drawn frames of many people, a few replaced every time it is asked. Deterministic by seed."""
 
-    def __init__(self, seed: int, size: int, capacity: int = 192, songs: int = 12) -> None:
+    def __init__(self, seed: int, size: int, capacity: int, songs: int) -> None:
         self.generator = torch.Generator().manual_seed(seed)
         self.songs = [Song.random(seed * 1000 + i, 6.0, "pop", accompaniment=False) for i in range(songs)]
         self.size, self.first = size, seed * 1_000_000
@@ -121,7 +124,7 @@ def train_vae(
     vae = build_vae(recipe.width).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=recipe.rate, weight_decay=1e-4, betas=(0.9, 0.99))
     start = _resume(folder, vae, optimizer)
-    pool = PicturePool(recipe.seed + start, recipe.size)
+    pool = PicturePool(recipe.seed + start, recipe.size, recipe.pool, recipe.songs)
     for step in range(start, recipe.steps):
         for group in optimizer.param_groups:
             group["lr"] = _rate(recipe, step)

@@ -1,0 +1,114 @@
+"""Preparing a folder of videos: what is stored, what is skipped and why, what is not done twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from singer_core.audio.logmel import LogMelFrontEnd
+from singer_core.portrait.detection import DetectedFace, from_boxes
+from singer_core.render.video import VideoWriter
+from singer_core.training.dataset import ClipDataset
+from singer_core.training.synthetic.performance import write_wave
+from singer_core.training.videos import REPORT, VideoSettings, frames_at, prepare_videos
+
+FACE, LIPS = (24, 16, 72, 88), np.array([[40, 60], [56, 60], [56, 70], [40, 70]], np.float32)
+SETTINGS = VideoSettings(size=(64, 64), shortest=8, stride=4)
+GREY = 120
+
+
+def find_faces(picture: Image.Image) -> list[DetectedFace]:
+    """A face where the picture is not black."""
+    if np.asarray(picture).max() < 30:
+        return []
+    return [DetectedFace(from_boxes(FACE, LIPS), torch.ones(5), 1.0)]
+
+
+def video(path: Path, frames: int = 20, fps: float = 25.0, level: int = GREY, sound: bool = True) -> Path:
+    wave = path.with_suffix(".wav")
+    write_wave(wave, np.sin(np.arange(16000) / 9).astype(np.float32), 16000)
+    with VideoWriter(path, (96, 96), fps, frames=frames, audio=wave if sound else None) as writer:
+        writer.write(torch.full((frames, 3, 96, 96), level / 255))
+    wave.unlink()
+    return path
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    video(folder / "good.mp4")
+    video(folder / "fast.mp4", frames=24, fps=50.0)
+    video(folder / "short.mp4", frames=5)
+    video(folder / "silent.mp4", sound=False)
+    video(folder / "black.mp4", level=0)
+    (folder / "broken.mp4").write_bytes(b"not a video at all" * 50)
+    (folder / "notes.txt").write_text("not looked at")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(source, tiny_vae, tmp_path_factory) -> tuple[Path, dict[str, str]]:
+    target = tmp_path_factory.mktemp("prepared")
+    return target, prepare_videos(source, target, SETTINGS, tiny_vae, LogMelFrontEnd(2, 4), find_faces)
+
+
+def test_unusable_videos_are_skipped_with_the_reason(prepared):
+    target, report = prepared
+    assert {name for name, words in report.items() if words == "ready"} == {"good.mp4", "fast.mp4"}
+    assert "no sound" in report["silent.mp4"]
+    assert "5 frames at 25 fps; 8 are needed" in report["short.mp4"]
+    assert "face was found in 0 of 5" in report["black.mp4"]
+    assert "broken.mp4" in report and "notes.txt" not in report
+    assert json.loads((target / REPORT).read_text()) == report
+
+
+def test_frames_features_and_boxes_belong_together(prepared):
+    found = load_file(prepared[0] / "good.mp4.safetensors")
+    assert {name: tuple(value.shape) for name, value in found.items()} == {
+        "latents": (20, 4, 8, 8),
+        "features": (20, 2, 4),
+        "boxes": (20, 2, 4),
+        "thumbnails": (20, 3, 8, 8),
+        "grey": (4, 8, 8),
+        "identity": (5,),
+    }
+    assert (found["thumbnails"].int() - GREY).abs().max() <= 4
+    face, lips = found["boxes"][7].tolist()
+    assert 0 <= face[0] < lips[0] < lips[2] < face[2] <= 64
+    assert (face[3] - face[1]) / (face[2] - face[0]) == pytest.approx(72 / 48, rel=0.1)
+    assert ClipDataset(prepared[0], 4, 2).items[0].frames in (12, 20)
+
+
+def test_other_frame_rates_are_brought_to_the_networks(source, prepared):
+    assert len(load_file(prepared[0] / "fast.mp4.safetensors")["latents"]) == 12
+    assert len(list(frames_at(source / "fast.mp4", 25.0, (96, 96)))) == 12
+
+
+def test_what_is_prepared_is_not_prepared_again(source, prepared, tiny_vae):
+    target = prepared[0]
+    stamps = {path.name: path.stat().st_mtime_ns for path in target.glob("*.safetensors")}
+
+    def unwanted(picture: Image.Image) -> list[DetectedFace]:
+        return []
+
+    (target / "fast.mp4.safetensors").rename(target / "kept")
+    again = prepare_videos(source, target, SETTINGS, tiny_vae, LogMelFrontEnd(2, 4), unwanted)
+    (target / "kept").rename(target / "fast.mp4.safetensors")
+    assert again["good.mp4"] == "ready" and "face was found in 0" in again["fast.mp4"]
+    assert stamps["good.mp4.safetensors"] == (target / "good.mp4.safetensors").stat().st_mtime_ns
+
+
+def test_another_front_end_needs_another_folder(source, prepared, tiny_vae):
+    with pytest.raises(ValueError, match="made with other settings"):
+        prepare_videos(source, prepared[0], SETTINGS, tiny_vae, LogMelFrontEnd(3, 4), find_faces)
+
+
+def test_a_folder_without_videos_is_an_error(tmp_path, tiny_vae):
+    with pytest.raises(FileNotFoundError, match="no videos"):
+        prepare_videos(tmp_path, tmp_path / "out", SETTINGS, tiny_vae, LogMelFrontEnd(2, 4), find_faces)
