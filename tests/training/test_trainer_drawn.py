@@ -63,9 +63,9 @@ def test_every_frame_is_described(drawn):
 
 def test_training_the_vae_lowers_its_loss_and_writes_a_readable_file(tmp_path):
     losses: list[float] = []
-    recipe = dataclasses.replace(SMALL, steps=12)
+    recipe = dataclasses.replace(SMALL, steps=40, rate=0.02, batch=4)
     tiny_vae.train_vae(recipe, tmp_path, lambda step, loss: losses.append(loss), save_every=100)
-    assert sum(losses[-3:]) < sum(losses[:3])
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
     loaded = load_autoencoder(tmp_path / "vae.safetensors")
     assert isinstance(loaded.vae, AutoencoderTiny)
     assert loaded.encode(torch.zeros(1, 3, 64, 64)).shape == (1, 4, 8, 8)
