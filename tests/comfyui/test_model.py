@@ -171,3 +171,53 @@ def test_wrong_inputs_are_named(core, model, conditions):
     foreign = [[torch.zeros(1, 3, 24), {}]]
     with pytest.raises(ValueError, match="`positive` does not come from `SINGER Conditioning`"):
         core.common_ksampler(model, 7, 1, 3.5, "euler", "simple", foreign, foreign, conditions(4)[2])
+
+
+def test_easy_cache_saves_forwards(core, model, conditions):
+    from comfy_extras.nodes_easycache import EasyCacheNode
+
+    patched = EasyCacheNode.execute(model, 5.0, 0.15, 0.95, False).result[0]
+    calls: list[int] = []
+    patched.set_model_unet_function_wrapper(lambda apply, given: _counted(calls, apply, given))
+    out = ksample(core, patched, conditions, steps=6)
+    assert torch.isfinite(out).all() and calls
+    assert relative(out, ksample(core, model, conditions, steps=6)) > 1e-4
+
+
+def _counted(calls: list[int], apply_model: Any, given: dict[str, Any]) -> torch.Tensor:
+    calls.append(len(given["input"]))
+    return apply_model(given["input"], given["timestep"], **given["c"])
+
+
+def test_an_attention_override_reaches_the_adapter_too(core, model, conditions):
+    lengths: set[int] = set()
+
+    def watch(attention: Any, q: torch.Tensor, k: torch.Tensor, *rest: Any, **named: Any) -> torch.Tensor:
+        lengths.add(k.shape[1])
+        return attention(q, k, *rest, **named)
+
+    patched = model.clone()
+    patched.model_options["transformer_options"]["optimized_attention_override"] = watch
+    assert torch.equal(ksample(core, patched, conditions), ksample(core, model, conditions))
+    own, audio, frames = 256, 8, 6
+    assert {own, 2 * own, audio, frames} <= lengths
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp16", "fp8_e4m3fn"])
+def test_other_weight_formats_give_nearly_the_same(core, pack, tiny_checkpoint, model, conditions, name):
+    from singer_core.options import OFFICIAL
+
+    dtype = pack("loader").WEIGHT_DTYPES[name]
+    other = pack("loading").load_singer(str(tiny_checkpoint), OFFICIAL, dtype)
+    assert other.model.get_dtype() == dtype
+    found, expected = ksample(core, other, conditions), ksample(core, model, conditions)
+    assert relative(found, expected) < (0.5 if "fp8" in name else 0.1)
+
+
+@pytest.mark.slow
+def test_torch_compile_gives_the_same(core, model, conditions):
+    from comfy_api.torch_helpers import set_torch_compile_wrapper
+
+    compiled = model.clone()
+    set_torch_compile_wrapper(compiled, backend="eager")
+    assert relative(ksample(core, compiled, conditions), ksample(core, model, conditions)) < 1e-3

@@ -62,7 +62,7 @@ def test_a_song_gives_the_reference_latents(pack, golden_model, golden_condition
 def by_the_library(network, vae, **changes) -> torch.Tensor:
     """Latents of the first clip, seed 42."""
     pipeline = SingerPipeline(network, vae, OFFICIAL.but(clip_frames=4, **changes))
-    return next(pipeline.clips(tiny.portrait_of(), tiny.audio_of(8), 42)).latents
+    return next(pipeline.render(tiny.portrait_of(), tiny.audio_of(8), 42)).latents
 
 
 @pytest.mark.parametrize(("name", "tolerance"), [("ours", 1e-4), ("euler", 3e-3)])
@@ -188,7 +188,7 @@ def test_filters_compose_and_are_the_librarys(pack, model, conditions, tiny_netw
 def test_locked_gains_are_those_of_the_first_clip(pack, model, conditions, tiny_network, tiny_vae):
     options = OFFICIAL.but(clip_frames=4, steps=2, msm_input="locked", carry="latents")
     pipeline = SingerPipeline(tiny_network, tiny_vae, options)
-    expected = torch.cat([c.latents for c in pipeline.clips(tiny.portrait_of(), tiny.audio_of(8), 42)])
+    expected = torch.cat([c.latents for c in pipeline.render(tiny.portrait_of(), tiny.audio_of(8), 42)])
     node = pack("spectral").SingerSpectralWeighting
     patched = node.execute(model, "locked", "sum", 1.0, 1.0, 1.0, 1.0, "haar").result[0]
     guider, latent = guider_of(patched, conditions, 0)

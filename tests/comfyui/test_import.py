@@ -1,0 +1,61 @@
+"""What loading the pack does to a running ComfyUI: next to nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+PACK = Path(__file__).resolve().parents[2]
+
+# Core reads every pack's pyproject.toml, so that part of it is loaded before we look.
+PROGRAM = """
+import asyncio, json, sys
+for name in {blocked}:
+    sys.modules[name] = None
+sys.argv = ["main.py", "--cpu"]
+sys.path.insert(0, {comfy!r})
+import comfy.options
+comfy.options.enable_args_parsing()
+import comfy.sd, nodes
+from comfy_config import config_parser
+config_parser.extract_node_configuration({pack!r})
+before, seen = set(sys.modules), []
+sys.addaudithook(lambda event, given: seen.append((event, str(given[0]))) if given else None)
+assert asyncio.run(nodes.load_custom_node({pack!r}))
+opened = [path for event, path in seen if event == "open" and not path.isdigit()]
+print(json.dumps({{
+    "nodes": sorted(name for name in nodes.NODE_CLASS_MAPPINGS if name.startswith("Singer")),
+    "opened": [path for path in opened if not path.startswith({pack!r})],
+    "calls": sorted({{event for event, _ in seen}}),
+    "modules": sorted({{name.split(".")[0] for name in set(sys.modules) - before}}),
+}}))
+"""
+
+
+def loaded(comfy: Path, blocked: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What a fresh interpreter saw that loaded core, then the pack, without the `blocked` packages."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(comfy=str(comfy), pack=str(PACK), blocked=blocked)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_loading_connects_to_nothing_and_reads_no_file_but_its_own(core, comfy_folder):
+    seen = loaded(comfy_folder)
+    assert seen["opened"] == []
+    assert not {"socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.mkdir"} & set(seen["calls"])
+    assert [name for name in seen["modules"] if name != "singer_core"] == [str(PACK).replace(".", "_x_")]
+
+
+def test_the_pack_loads_with_cores_own_requirements_alone(core, comfy_folder):
+    ours = ("diffusers", "pywt", "imageio_ffmpeg", "librosa", "onnx", "onnxruntime", "matplotlib")
+    assert len(loaded(comfy_folder, blocked=ours)["nodes"]) == 14
