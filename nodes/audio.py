@@ -8,6 +8,7 @@ import comfy.model_management
 from comfy_api.latest import io
 
 from . import folders
+from .library import needs_library
 from .sockets import SingerAudio, SingerWeights
 
 SEPARATORS = ["kim_vocal_2", "hdemucs", "mel_band_roformer", "none"]
@@ -42,6 +43,7 @@ class SingerVocalSeparation(io.ComfyNode):
         )
 
     @classmethod
+    @needs_library
     def execute(cls, audio: Any, separator: str) -> io.NodeOutput:
         from singer_core.audio.separation import load_separator
 
@@ -113,6 +115,7 @@ class SingerAudioEncode(io.ComfyNode):
         )
 
     @classmethod
+    @needs_library
     def execute(
         cls,
         audio: Any,
@@ -186,6 +189,7 @@ class SingerMotionWeights(io.ComfyNode):
         )
 
     @classmethod
+    @needs_library
     def execute(
         cls,
         singer_audio: Any,

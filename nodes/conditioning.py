@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from .library import needs_library
 from .sockets import SingerAudio, SingerPortraitType, SingerWeights
 
 
@@ -70,6 +71,7 @@ class SingerConditioning(io.ComfyNode):
         )
 
     @classmethod
+    @needs_library
     def execute(
         cls,
         vae: Any,

@@ -1,10 +1,13 @@
-"""Makes the library beside this folder importable as `singer_core`, whatever the pack's folder is called."""
+"""The library beside this folder: importable as `singer_core` whatever the pack's folder is called."""
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path(__file__).resolve().parent.parent / "singer_core"
 
@@ -21,3 +24,24 @@ def provide() -> None:
     module = module_from_spec(spec)
     sys.modules["singer_core"] = module
     spec.loader.exec_module(module)
+
+
+# Packages whose name on PyPI is not the name they are imported by.
+_PYPI = {"pywt": "pywavelets", "imageio_ffmpeg": "imageio-ffmpeg"}
+
+
+def needs_library(execute: Callable[..., Any]) -> Callable[..., Any]:
+    """For `execute` of a node, which imports the library: says what to install where a package is missing."""
+
+    @functools.wraps(execute)
+    def run(*given: Any, **named: Any) -> Any:
+        try:
+            return execute(*given, **named)
+        except ModuleNotFoundError as error:
+            package = _PYPI.get(error.name or "", error.name)
+            raise RuntimeError(
+                f"SINGER needs the Python package {package}, which is not installed. Run `{sys.executable} "
+                f"-m pip install {package}` and restart ComfyUI."
+            ) from error
+
+    return run

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 from singer_core.options import OFFICIAL
 
 from . import folders
+from .library import needs_library
 
 WEIGHT_DTYPES = {
     "default": None,
@@ -73,6 +74,7 @@ class SingerModelLoader(io.ComfyNode):
         )
 
     @classmethod
+    @needs_library
     def execute(
         cls,
         checkpoint: str,

@@ -35,8 +35,8 @@ OPTIONS = "singer_options"  # key of the SingerOptions in the patcher's transfor
 # diffusers' name of a noise schedule -> core's, which calls diffusers' "scaled_linear" linear.
 CORE_SCHEDULES: dict[NoiseSchedule, str] = {"linear": "sqrt_linear", "scaled_linear": "linear"}
 
-# Values that live at the peak of a forward, in units of h * w * width of the first level: per row of the batch,
-# and those that a run keeps (reference features, keys and values). Measured; tests/comfyui/test_memory.py.
+# Values that live at the peak of a forward, in units of h * w * width of the first level: per row of the
+# batch, and those that a run keeps (reference features, keys, values). Measured: tests/comfyui/test_memory.py.
 ROW_VALUES = 32
 RUN_VALUES = 136
 

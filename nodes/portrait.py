@@ -8,6 +8,7 @@ import folder_paths
 from comfy_api.latest import io
 
 from . import folders
+from .library import needs_library
 from .sockets import FaceLandmarksType, SingerPortraitType
 
 
@@ -94,6 +95,7 @@ class SingerPortrait(io.ComfyNode):
         )
 
     @classmethod
+    @needs_library
     def execute(
         cls,
         image: Any,

@@ -1,4 +1,4 @@
-"""What the frames of one run are conditioned on: made once, by the library's own pipeline, gone with the run."""
+"""What the frames of one run are conditioned on: made once, by the library's own pipeline, then gone."""
 
 from __future__ import annotations
 

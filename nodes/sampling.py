@@ -6,6 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from .library import needs_library
+
 SCALE = {"default": 3.5, "min": 0.0, "max": 100.0, "step": 0.1}
 
 
@@ -41,6 +43,7 @@ class SingerNoise(io.ComfyNode):
         )
 
     @classmethod
+    @needs_library
     def execute(cls, noise_seed: int, clip_frames: int) -> io.NodeOutput:
         from .samplers import ClipNoise
 
@@ -64,6 +67,7 @@ class SingerDDIM(io.ComfyNode):
         )
 
     @classmethod
+    @needs_library
     def execute(cls) -> io.NodeOutput:
         from .samplers import ddim_sampler
 
@@ -108,6 +112,7 @@ class SingerGuider(io.ComfyNode):
         )
 
     @classmethod
+    @needs_library
     def execute(
         cls,
         model: Any,
@@ -179,6 +184,7 @@ class SingerSampler(io.ComfyNode):
         )
 
     @classmethod
+    @needs_library
     def execute(
         cls,
         noise: Any,

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from .library import needs_library
 from .sockets import SingerAudio
 
 MSM_INPUTS = ["initial_noise", "every_step", "expected", "locked", "off"]
@@ -55,6 +56,7 @@ class SingerSpectralWeighting(io.ComfyNode):
         )
 
     @classmethod
+    @needs_library
     def execute(
         cls, model: Any, mode: str, scale: str, ll: float, lh: float, hl: float, hh: float, wavelet: str
     ) -> io.NodeOutput:
@@ -91,6 +93,7 @@ class SingerSelfAdaptiveFilter(io.ComfyNode):
         )
 
     @classmethod
+    @needs_library
     def execute(
         cls, model: Any, strength: float, ll: float, lh: float, hl: float, hh: float
     ) -> io.NodeOutput:
@@ -122,6 +125,7 @@ class SingerSpectralPlot(io.ComfyNode):
         )
 
     @classmethod
+    @needs_library
     def execute(cls, singer_audio: Any, first_frame: int, length: int, model: Any = None) -> io.NodeOutput:
         from .plot import spectrum_plot
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from .library import needs_library
 from .sockets import SingerPortraitType
 
 
@@ -57,6 +58,7 @@ class SingerVideo(io.ComfyNode):
         )
 
     @classmethod
+    @needs_library
     def execute(
         cls,
         latent: Any,

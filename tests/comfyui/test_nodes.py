@@ -248,3 +248,13 @@ def test_a_wrong_file_is_named(core, pack, tmp_path, monkeypatch):
         loader.execute("some_lora.safetensors", *given)
     with pytest.raises(FileNotFoundError):
         loader.execute("../../etc/passwd", *given)
+
+
+def test_a_missing_package_is_named_with_its_remedy(pack, monkeypatch):
+    import sys
+
+    monkeypatch.delitem(sys.modules, pack("film").__name__)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    monkeypatch.delitem(sys.modules, "singer_core.render.video", raising=False)
+    with pytest.raises(RuntimeError, match="pip install imageio-ffmpeg` and restart ComfyUI"):
+        pack("video").SingerVideo.execute({"samples": torch.zeros(2, 4, 16, 16)}, None, 25.0, 0.0, 18)

@@ -1,0 +1,95 @@
+"""The real editor in headless Chromium, on a running `Server`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from server import Server
+
+SIZE = {"width": 1920, "height": 1080}
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+READY_MS = 120_000
+
+
+def find_chromium() -> str | None:
+    return next((path for name in CHROMIUM if (path := shutil.which(name))), None)
+
+
+class Editor:
+    """`with Editor(server) as editor`: one page of the frontend."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.errors: list[str] = []
+
+    def __enter__(self) -> Editor:
+        from playwright.sync_api import sync_playwright
+
+        settings = self.server.base / "user/default/comfy.settings.json"
+        settings.write_text(json.dumps({"Comfy.TutorialCompleted": True, "Comfy.Validation.Workflows": True}))
+        self._playwright = sync_playwright().start()
+        self._browser = self._playwright.chromium.launch(
+            executable_path=find_chromium(), args=["--no-sandbox", "--disable-gpu"]
+        )
+        self.page = self._browser.new_page(viewport=SIZE)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.goto(f"http://127.0.0.1:{self.server.port}/", timeout=READY_MS)
+        self.page.wait_for_function("window.app?.graph != null", timeout=READY_MS)
+        self.page.wait_for_timeout(3000)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._browser.close()
+        self._playwright.stop()
+
+    def from_prompt(self, prompt: dict[str, Any]) -> dict[str, Any]:
+        """The editor's own file of a prompt, nodes arranged."""
+        return self.page.evaluate(
+            """async prompt => {
+                await app.loadApiJson(prompt, "graph")
+                await new Promise(done => setTimeout(done, 1500))
+                app.graph.arrange(60)
+                await new Promise(done => setTimeout(done, 500))
+                return app.graph.serialize()
+            }""",
+            prompt,
+        )
+
+    def open(self, workflow: dict[str, Any]) -> dict[str, Any]:
+        """Open a file; the prompt that pressing Run would send."""
+        return self.page.evaluate(
+            """async workflow => {
+                await app.loadGraphData(workflow)
+                await new Promise(done => setTimeout(done, 1500))
+                return (await app.graphToPrompt()).output
+            }""",
+            workflow,
+        )
+
+    def unknown_nodes(self) -> list[str]:
+        """Kinds of nodes of the open graph that the editor does not know."""
+        return self.page.evaluate(
+            "() => app.graph.nodes.filter(n => !LiteGraph.registered_node_types[n.type]).map(n => n.type)"
+        )
+
+    def picture(self, path: Path) -> None:
+        """A JPEG of the whole graph."""
+        self.page.evaluate(
+            """() => {
+                const box = [Infinity, Infinity, -Infinity, -Infinity]
+                for (const n of app.graph.nodes) {
+                    box[0] = Math.min(box[0], n.pos[0]); box[1] = Math.min(box[1], n.pos[1] - 40)
+                    box[2] = Math.max(box[2], n.pos[0] + n.size[0]); box[3] = Math.max(box[3], n.pos[1] + n.size[1])
+                }
+                const ds = app.canvas.ds, w = box[2] - box[0], h = box[3] - box[1]
+                ds.scale = Math.min(1.2, 1780 / w, 900 / h)
+                ds.offset[0] = -box[0] + (1920 / ds.scale - w) / 2
+                ds.offset[1] = -box[1] + (1080 / ds.scale - h) / 2
+                app.canvas.setDirty(true, true)
+            }"""
+        )
+        self.page.wait_for_timeout(1200)
+        self.page.screenshot(path=str(path), type="jpeg", quality=80)
