@@ -26,6 +26,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dry-run", action="store_true", help="print what would be trained and the memory it needs"
     )
     parser.add_argument("--until", type=int, metavar="STEP", help="stop after this step, to go on later")
+    group = parser.add_argument_group(
+        "data", "turn a folder of videos into the `data` that CONFIG names, then stop"
+    )
+    group.add_argument("--prepare", type=Path, metavar="VIDEOS", help="folder of videos with sound")
+    group.add_argument("--vae", type=Path, metavar="PATH", help="the VAE's weights")
+    group.add_argument("--wav2vec2", type=Path, metavar="PATH", help="the audio encoder's weights")
+    group.add_argument(
+        "--faces", type=Path, metavar="DIR", help="insightface's folder (default: ~/.insightface)"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: PyTorch's)")
 
 
@@ -39,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.prepare:
+        return _prepare(args, config)
     if args.dry_run:
         print(_summary(plan(config), config))
         return 0
@@ -52,6 +63,35 @@ def run(args: argparse.Namespace) -> int:
         until=args.until,
     )
     return 0
+
+
+def _prepare(args: argparse.Namespace, config: TrainConfig) -> int:
+    """Prepare a folder of videos; 1 where none of them can be used."""
+    from functools import partial
+
+    from singer_core.cli.sing import choose_front_end
+    from singer_core.network.autoencoder import load_autoencoder
+    from singer_core.network.checkpoint import open_checkpoint
+    from singer_core.portrait.detection import detect_insightface
+    from singer_core.training.videos import VideoSettings, prepare_videos
+
+    if args.vae is None or config.start is None:
+        raise ValueError("--prepare needs --vae, and a configuration with `start`: the network to adapt.")
+    checkpoint = open_checkpoint(config.start)
+    settings = VideoSettings(
+        size=checkpoint.architecture.trained_size, shortest=config.frames + config.motion_frames
+    )
+    report = prepare_videos(
+        args.prepare,
+        config.data,
+        settings,
+        load_autoencoder(args.vae),
+        choose_front_end(checkpoint, args.wav2vec2),
+        partial(detect_insightface, root=args.faces),
+    )
+    for name, words in report.items():
+        print(f"{name}: {words}")
+    return int("ready" not in report.values())
 
 
 def _summary(found: dict[str, Any], config: TrainConfig) -> str:

@@ -7,6 +7,7 @@ A data set is a folder of safetensors files, one for each performance (one perso
     thumbnails  (s, 3, h, w)  uint8, the picture at the size of the latents
     identity    (e,)          face embedding; without it the colours of the reference picture stand in
     grey        (4, h, w)     latents of a grey picture, the authors' empty frame
+masks_0..3  (3, n)        in [0, 1], with `region` (H, W) uint8: masks of its own, instead of the boxes'
 """
 
 from __future__ import annotations
@@ -123,8 +124,10 @@ class ClipDataset:
             thumbnail = file.get_slice("thumbnails")[portrait : portrait + 1][0].float() / 255
             identity = file.get_tensor("identity").float() if "identity" in file.keys() else None  # noqa: SIM118
             grey = file.get_tensor("grey").float()
+            own_masks = _own_masks(file)
         size = (near.shape[2] * constants.VAE_STRIDE, near.shape[3] * constants.VAE_STRIDE)
-        masks, region = self._masks(boxes if self.rule == "union" else boxes[portrait : portrait + 1], size)
+        seen = boxes if self.rule == "union" else boxes[portrait : portrait + 1]
+        masks, region = own_masks or self._masks(seen, size)
         return Sample(
             latents=near[self.carried :],
             reference=reference,
@@ -150,6 +153,14 @@ class ClipDataset:
         stages = face_masks.separate(face, lip, options)
         region = torch.from_numpy(np.array(face_masks.region_map(stages.face, size))).float() / 255
         return face_masks.attention_masks(stages, size), region
+
+
+def _own_masks(file: Any) -> tuple[tuple[Tensor, ...], Tensor] | None:
+    """Attention masks and region map that a performance brings along, or None."""
+    if "region" not in file.keys():  # noqa: SIM118 - safe_open is no mapping
+        return None
+    levels = tuple(file.get_tensor(f"masks_{level}") for level in range(face_masks.LEVELS))
+    return levels, file.get_tensor("region").float() / 255
 
 
 def lip_boxes(boxes: np.ndarray, size: tuple[int, int] | torch.Size) -> Tensor:

@@ -47,8 +47,11 @@ FindFaces = Callable[[Image.Image], Sequence[DetectedFace]]
 class FrontEnd(Protocol):
     """`LogMelFrontEnd` and `Wav2Vec2FrontEnd`."""
 
-    layers: int
-    width: int
+    @property
+    def layers(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
 
     def encode(self, waveform: Waveform, fps: float, clip_length: int = 16) -> AudioFeatures: ...
 
