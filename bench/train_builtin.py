@@ -136,7 +136,7 @@ def sing(checkpoint: Path, args: argparse.Namespace, seed: int) -> tuple[np.ndar
     pipeline = SingerPipeline(network, load_vae(args.folder), options)
     heard = song_features(song, DrawnWorld(1))
     began = time.monotonic()
-    pictures = torch.cat(list(pipeline.render(portrait, heard, seed=1)))[: len(show)]
+    pictures = torch.cat([clip.pictures for clip in pipeline.render(portrait, heard, seed=1)])[: len(show)]
     seconds = time.monotonic() - began
     made = (pictures.permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)
     chosen = np.linspace(0, len(show) - 1, 16).round().astype(int)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-import torch
-
-sys.path.append(str(Path(__file__).parent))  # `import tiny`: importlib mode leaves the folder out
-
 import tiny
+import torch
 
 from singer_core.network.autoencoder import Autoencoder, load_autoencoder
 from singer_core.network.backbone import SingerNetwork

@@ -257,6 +257,6 @@ def _write(
         progress_bar("singing", clips * options.steps, "step", args.quiet) as bar,
     ):
         rendered = pipeline.render(portrait, audio, args.seed, weights, lambda step: bar.set(step.done))
-        for pictures in rendered:
-            writer.write(finish(pictures) if finish else pictures)
+        for clip in rendered:
+            writer.write(finish(clip.pictures) if finish else clip.pictures)
     print(f"Wrote {out}: {audio.frames} frames at {args.fps:g} fps.", file=sys.stderr)

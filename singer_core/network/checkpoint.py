@@ -82,7 +82,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
         raise RuntimeError(
             _wrong_file(path, shapes, expected_shapes(Architecture()), first=error.args[0])
         ) from error
-    stage1 = not any(".audio_modules." in key for key in shapes)
+    learned_later = (".audio_modules.", ".motion_modules.", "audioproj.")
+    stage1 = not any(part in key for key in shapes for part in learned_later)
     variant = "stage1" if stage1 else "singer" if arch.msm_kernel or arch.sfm_width else "hallo"
     if not stage1:
         _check_complete(path, shapes, arch)

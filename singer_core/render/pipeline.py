@@ -101,23 +101,11 @@ class SingerPipeline:
         seed: int = constants.DEFAULT_SEED,
         weights: Tensor | None = None,
         on_step: OnStep | None = None,
-    ) -> Iterator[Tensor]:
-        """Pictures of the song in order, (some frames, 3, H, W) float32 in [0, 1], `audio.frames` in all.
+    ) -> Iterator[RenderedClip]:
+        """The clips of the song in order, each before the next is begun: `audio.frames` pictures in all.
 
         weights  (s, 3) pose, face and lip weight of each frame; None = 1, as trained
         """
-        for rendered in self.clips(portrait, audio, seed, weights, on_step):
-            yield rendered.pictures
-
-    def clips(
-        self,
-        portrait: Portrait,
-        audio: AudioFeatures,
-        seed: int = constants.DEFAULT_SEED,
-        weights: Tensor | None = None,
-        on_step: OnStep | None = None,
-    ) -> Iterator[RenderedClip]:
-        """As `render`, with what went into each clip."""
         options = self.options
         conditions = self.portrait_conditions(portrait)
         plan = plan_clips(audio.frames, options.clip_frames, options.overlap)

@@ -21,7 +21,7 @@ from singer_core.network.conditions import (
     ClipConditions,
 )
 from singer_core.network.schedule import ddim
-from singer_core.network.spectral import weigh_bands
+from singer_core.network.spectral import MultiScaleSpectralModule, weigh_bands
 from singer_core.options import SingerOptions
 
 OnStep = Callable[[int, Tensor], None]  # index of the step, latents after it
@@ -68,12 +68,7 @@ class SpectralWeighting:
         frames = len(latents)
         gains = latents.new_ones(constants.SPECTRAL_BANDS)
         if module is not None and options.msm_input != "off":
-            if self.locked is not None:
-                gains = self.locked
-            elif options.msm_input == "expected":
-                gains = module.expected_gains(frames).to(latents.device)
-            else:
-                gains = module.gains(latents)
+            gains = self._of_module(module, latents)
             if options.msm_scale == "trained_length":
                 gains = gains * (constants.TRAINED_CLIP_FRAMES / frames)
         elif options.band_gains.neutral:
@@ -81,11 +76,18 @@ class SpectralWeighting:
         return gains * gains.new_tensor(list(options.band_gains))
 
     def kept(self, noise: Tensor) -> Tensor | None:
-        """Gains to lock for the clips after one that started from `noise`; None unless the MSM is locked."""
+        """The module's gains for all clips after one that began with `noise`; None where each has its own."""
         module = self.adapter.multi_scale_spectral
-        if module is None or self.options.msm_input != "locked":
+        if module is None or self.options.msm_input not in ("locked", "expected"):
             return None
-        return module.gains(noise) if self.locked is None else self.locked
+        return self._of_module(module, noise)
+
+    def _of_module(self, module: MultiScaleSpectralModule, latents: Tensor) -> Tensor:
+        if self.locked is not None:
+            return self.locked
+        if self.options.msm_input == "expected":
+            return module.expected_gains(len(latents)).to(latents.device)
+        return module.gains(latents)
 
     def __call__(self, tokens: Tensor, latents: Tensor) -> Tensor:
         """Audio tokens (f, m, d) weighed by the latents (f, 4, h, w)."""

@@ -92,7 +92,7 @@ def run_pipeline(case: Case) -> Tensors:
         outputs[f"clip{step.clip}/latents_step{step.step}"] = _with_batch(step.latents)
 
     audio = AudioFeatures(features, fps=25.0, frames=len(features))
-    rendered = pipeline.clips(_portrait(inputs), audio, config["noise_seed"], weights, record)
+    rendered = pipeline.render(_portrait(inputs), audio, config["noise_seed"], weights, record)
     pictures = inputs["image"].float() / 255
     previous = pictures.expand(options.motion_frames, -1, -1, -1)
     for index, made in enumerate(rendered):

@@ -72,10 +72,10 @@ def verify(folder: Path) -> Iterator[Row]:
         raise ValueError(f"{folder} holds no fixture (NAME.json with `cases` beside NAME.safetensors).")
     described = set()
     for path in paths:
-        described |= {path.with_suffix(".safetensors").name, *_weight_files(path)}
+        described |= {path.with_suffix(".safetensors")} | {path.parent / name for name in _weight_files(path)}
         yield from _verify_fixture(path)
     for path in sorted(folder.rglob("*.safetensors")):
-        if path.name not in described:
+        if path not in described:
             yield Row(path.stem, "", "", "NOT CHECKED", note="no NAME.json describes this file")
 
 

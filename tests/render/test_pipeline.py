@@ -26,9 +26,13 @@ def using(pipeline, **changes) -> SingerPipeline:
     return dataclasses.replace(pipeline, options=pipeline.options.but(**changes))
 
 
+def pictures_of(clips) -> torch.Tensor:
+    return torch.cat([clip.pictures for clip in clips])
+
+
 def film(pipeline, frames=6, size=(tiny.SIDE, tiny.SIDE), **arguments) -> torch.Tensor:
     portrait = arguments.pop("portrait", None) or tiny.portrait_of(*size)
-    return torch.cat(list(pipeline.render(portrait, tiny.audio_of(frames), **arguments)))
+    return pictures_of(pipeline.render(portrait, tiny.audio_of(frames), **arguments))
 
 
 @pytest.mark.parametrize("frames", [1, 3, 4, 5, 9])
@@ -72,7 +76,7 @@ def test_other_sizes_and_shapes_run(pipeline, size):
 
 def test_noise_is_drawn_from_one_generator_in_the_authors_order(pipeline):
     """torch.randn(1, 4, f, h, w) per clip, one CPU generator for the song (numerics section 13)."""
-    clips = list(pipeline.clips(tiny.portrait_of(), tiny.audio_of(8), seed=42))
+    clips = list(pipeline.render(tiny.portrait_of(), tiny.audio_of(8), seed=42))
     generator = torch.Generator().manual_seed(42)
     for clip in clips:
         drawn = torch.randn(1, 4, 4, 16, 16, generator=generator)
@@ -85,7 +89,7 @@ def test_a_longer_song_begins_as_a_shorter_one(pipeline):
     song = tiny.audio_of(12)
     short = dataclasses.replace(song, features=song.features[:8], frames=6)
     portrait = tiny.portrait_of()
-    longer, shorter = (torch.cat(list(pipeline.render(portrait, audio))) for audio in (song, short))
+    longer, shorter = (pictures_of(pipeline.render(portrait, audio)) for audio in (song, short))
     assert len(longer) == 12
     torch.testing.assert_close(longer[:4], shorter[:4])
 
@@ -93,7 +97,7 @@ def test_a_longer_song_begins_as_a_shorter_one(pipeline):
 def test_only_the_sound_of_a_clip_and_its_window_reaches_it(pipeline):
     song, portrait = tiny.audio_of(8), tiny.portrait_of()
     changed = dataclasses.replace(song, features=torch.cat([song.features[:6], song.features[6:] + 1]))
-    before, after = (torch.cat(list(pipeline.render(portrait, audio))) for audio in (song, changed))
+    before, after = (pictures_of(pipeline.render(portrait, audio)) for audio in (song, changed))
     assert torch.equal(before[:4], after[:4])
     assert (before[4:] - after[4:]).abs().max() > 1e-3
 
@@ -102,7 +106,7 @@ def test_sound_portrait_and_weights_matter(pipeline):
     first = film(pipeline, 4)
     portrait = tiny.portrait_of()
     changes = {
-        "audio": torch.cat(list(pipeline.render(portrait, tiny.audio_of(4, seed=3)))),
+        "audio": pictures_of(pipeline.render(portrait, tiny.audio_of(4, seed=3))),
         "image": film(pipeline, 4, portrait=dataclasses.replace(portrait, image=portrait.image.flip(-1))),
         "identity": film(pipeline, 4, portrait=dataclasses.replace(portrait, identity=None)),
         "region": film(pipeline, 4, portrait=dataclasses.replace(portrait, region=1 - portrait.region)),
@@ -150,20 +154,20 @@ class CountingVae(Autoencoder):
 def test_carried_latents_are_the_last_of_the_clip_before_and_are_not_encoded_again(pipeline, tiny_vae):
     vae = CountingVae(tiny_vae)
     carrying = dataclasses.replace(using(pipeline, carry="latents"), vae=vae)
-    first, second = carrying.clips(tiny.portrait_of(), tiny.audio_of(8))
+    first, second = carrying.render(tiny.portrait_of(), tiny.audio_of(8))
     assert torch.equal(second.reference_latents[1:], first.latents[-2:])
     assert torch.equal(second.reference_latents[0], first.reference_latents[0])
     assert max(vae.encoded) == 1
 
 
 def test_carried_pixels_are_the_last_pictures_encoded(pipeline, tiny_vae):
-    first, second = pipeline.clips(tiny.portrait_of(), tiny.audio_of(8))
+    first, second = pipeline.render(tiny.portrait_of(), tiny.audio_of(8))
     torch.testing.assert_close(second.reference_latents[1:], tiny_vae.encode(first.pictures[-2:] * 2 - 1))
 
 
 def test_the_first_clip_is_shown_the_portrait_standing_still(pipeline, tiny_vae):
     portrait = tiny.portrait_of()
-    [clip] = pipeline.clips(portrait, tiny.audio_of(3))
+    [clip] = pipeline.render(portrait, tiny.audio_of(3))
     expected = tiny_vae.encode(portrait.image[None] * 2 - 1).expand(3, -1, -1, -1)
     torch.testing.assert_close(clip.reference_latents, expected)
 
@@ -173,7 +177,7 @@ def test_pictures_without_dark_pixels_are_stretched_once_more_unless_told_not_to
     pipeline, tiny_vae, stretched, scale
 ):
     bright = dataclasses.replace(tiny.portrait_of(), image=0.6 + 0.3 * tiny.portrait_of().image)
-    [clip] = using(pipeline, brighten_bright=stretched).clips(bright, tiny.audio_of(2))
+    [clip] = using(pipeline, brighten_bright=stretched).render(bright, tiny.audio_of(2))
     pixels = (bright.image * 2 - 1) * scale - (scale - 1)
     torch.testing.assert_close(clip.reference_latents[0], tiny_vae.encode(pixels[None])[0])
 
@@ -185,7 +189,7 @@ def test_padding_behind_the_song_is_not_decoded(pipeline, tiny_vae):
 
 
 def test_overlapping_clips_fade_into_each_other(pipeline):
-    first, second = using(pipeline, overlap=2).clips(tiny.portrait_of(), tiny.audio_of(6))
+    first, second = using(pipeline, overlap=2).render(tiny.portrait_of(), tiny.audio_of(6))
     assert [len(clip.pictures) for clip in (first, second)] == [2, 4]
     alone = _unfaded(using(pipeline, overlap=2))
     for i, share in enumerate((1 / 3, 2 / 3)):
@@ -223,7 +227,7 @@ def test_steps_count_up_to_the_total(pipeline):
 def test_a_clip_is_handed_out_before_the_next_one_starts(pipeline):
     seen = []
     pictures = pipeline.render(tiny.portrait_of(), tiny.audio_of(8), on_step=seen.append)
-    assert len(next(pictures)) == 4
+    assert len(next(pictures).pictures) == 4
     assert {step.clip for step in seen} == {0}
 
 
