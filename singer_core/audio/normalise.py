@@ -9,7 +9,7 @@ import torch
 from singer_core.audio.waveform import Waveform, resample, to_mono
 
 RATE = 16_000  # Hz, wav2vec2-base-960h
-VARIANCE_FLOOR = 1e-7  # of transformers' Wav2Vec2FeatureExtractor (NUMERICS.md section 14)
+VARIANCE_FLOOR = 1e-7  # of transformers' Wav2Vec2FeatureExtractor (numerics section 14)
 
 
 @dataclass(frozen=True)

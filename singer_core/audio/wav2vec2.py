@@ -1,4 +1,4 @@
-"""wav2vec2 at the video rate: the reference's features of a song, in bounded memory (NUMERICS.md section 14).
+"""wav2vec2 at the video rate: the reference's features of a song, in bounded memory (numerics section 14).
 
     waveform -> 16 kHz mono, normalised over the file, zeros to whole clips -> conv stack -> linear
     interpolation to the video frames -> feature projection -> encoder -> hidden states 1..l

@@ -1,4 +1,4 @@
-"""One-level 2-D wavelet analysis and synthesis, periodised borders (SINGER 3.3, 3.4; NUMERICS.md section 3).
+"""One-level 2-D wavelet analysis and synthesis, periodised borders (SINGER 3.3, 3.4; numerics section 3).
 
 Haar, the basis of the published weights, is a handful of strided adds. Every other discrete basis of
 PyWavelets is one small matrix per axis. What is done to the bands is in `spectral.py`.

@@ -60,7 +60,7 @@ class CropTransform:
         return Image.fromarray(np.asarray(image)[rows[:, None], columns[None, :]])
 
     def apply(self, image: Image.Image) -> Image.Image:
-        """The crop at the network's size, PIL bilinear with antialiasing (NUMERICS.md section 13)."""
+        """The crop at the network's size, PIL bilinear with antialiasing (numerics section 13)."""
         return self.cut(image).resize((self.size[1], self.size[0]), Image.Resampling.BILINEAR)
 
     def _indices(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -22,7 +22,7 @@ from singer_core.portrait.landmarks import FIVE, LIPS, POINTS, SILHOUETTE, FaceL
 
 CONTOUR = slice(0, 33)  # jaw line of insightface's 106-point layout
 MOUTH = slice(52, 72)
-DETECTOR_SIDE = 640  # NUMERICS.md section 15
+DETECTOR_SIDE = 640  # numerics section 15
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""A face -> the 512 numbers that tell the network who sings (NUMERICS.md section 15, last paragraph).
+"""A face -> the 512 numbers that tell the network who sings (numerics section 15, last paragraph).
 
 The network is in iresnet.py; reading it from ONNX in iresnet_onnx.py.
 """

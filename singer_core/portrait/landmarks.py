@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 POINTS = 478
 
-# MediaPipe's face oval and outer lips, in the authors' order (NUMERICS.md section 15)
+# MediaPipe's face oval and outer lips, in the authors' order (numerics section 15)
 SILHOUETTE = (
     *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
     *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),

@@ -1,6 +1,6 @@
 """Face and lip boxes -> the face locator's region map and the attention masks of four scales.
 
-The rules are the authors' (NUMERICS.md section 15), whose image library is OpenCV: the resize, blur and
+The rules are the authors' (numerics section 15), whose image library is OpenCV: the resize, blur and
 stretch below give its 8-bit results without it. The attention masks' grid is 64 x 64 whatever the picture, so
 their softness is relative to the frame.
 """

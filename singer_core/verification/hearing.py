@@ -1,4 +1,4 @@
-"""Fixture check of what the network hears: wav2vec2 features at the video rate (NUMERICS.md section 14)."""
+"""Fixture check of what the network hears: wav2vec2 features at the video rate (numerics section 14)."""
 
 from __future__ import annotations
 

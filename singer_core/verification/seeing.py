@@ -1,4 +1,4 @@
-"""Checks of the portrait stage: fixture `o_imageproc` (NUMERICS.md sections 13 and 15)."""
+"""Checks of the portrait stage: fixture `o_imageproc` (numerics sections 13 and 15)."""
 
 from __future__ import annotations
 
