@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import mmap
-import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
+
+from singer_core.files import renamed_on_success
 
 IN_MEMORY_BYTES = 32 * 2**20  # up to here an array stays in RAM: a minute of 44.1 kHz stereo is 21 MB
 
@@ -30,19 +30,9 @@ def scratch_array(shape: tuple[int, ...], dtype: str = "float32", path: Path | N
         return np.memmap(file, dtype=dtype, mode="w+", shape=shape)
 
 
-@contextmanager
-def part_file(path: Path | None) -> Iterator[Path | None]:
-    """The name to write `path` under: renamed to `path` when all went well, removed otherwise."""
-    if path is None:
-        yield None
-        return
-    part = path.with_name(path.name + ".part")
-    try:
-        yield part
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    os.replace(part, path)
+def part_file(path: Path | None) -> AbstractContextManager[Path | None]:
+    """The name to write `path` under until all went well; None for None."""
+    return nullcontext() if path is None else renamed_on_success(path)
 
 
 def finished(array: np.ndarray, path: Path | None) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from singer_core.files import renamed_on_success
 from singer_core.portrait.iresnet import EPS, build
 
 State = dict[str, torch.Tensor]
@@ -36,11 +37,9 @@ def convert_onnx(
     network and where the package `onnx` is missing.
     """
     state = {k: v.to(dtype).contiguous() for k, v in read_onnx(path_in).items()}
-    path_out = Path(path_out)
-    temporary = path_out.with_name(path_out.name + ".part")
-    save_file(state, temporary, metadata={"format": "pt", "source": Path(path_in).name})
-    temporary.replace(path_out)
-    return path_out
+    with renamed_on_success(Path(path_out)) as temporary:
+        save_file(state, temporary, metadata={"format": "pt", "source": Path(path_in).name})
+    return Path(path_out)
 
 
 def read_onnx(path: str | PathLike[str]) -> State:

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from singer_core.files import write_text
+
 POINTS = 478
 
 # MediaPipe's face oval and outer lips, in the authors' order (numerics section 15)
@@ -128,9 +130,7 @@ def write_landmarks(path: str | PathLike[str], faces: Sequence[FaceLandmarks], s
         "normalised": False,
         "faces": [[[round(v, 3) for v in point] for point in face.points.tolist()] for face in faces],
     }
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(data), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(data))
 
 
 def _size_of(data: Any, name: str) -> tuple[float, float]:

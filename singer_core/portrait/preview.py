@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw
 
+from singer_core.files import renamed_on_success, write_text
 from singer_core.portrait.image import from_tensor
 from singer_core.portrait.masks import LATENT_SCALE
 from singer_core.portrait.portrait import Portrait
@@ -52,12 +53,9 @@ def write_preview(portrait: Portrait, folder: str | PathLike[str]) -> list[Path]
         "overlay.png": overlay(portrait),
     }
     for name, picture in pictures.items():
-        temporary = folder / (name + ".part")
-        picture.save(temporary, format="PNG")
-        temporary.replace(folder / name)
-    temporary = folder / "portrait.json.part"
-    temporary.write_text(json.dumps(_summary(portrait), indent=1), encoding="utf-8")
-    temporary.replace(folder / "portrait.json")
+        with renamed_on_success(folder / name) as temporary:
+            picture.save(temporary, format="PNG")
+    write_text(folder / "portrait.json", json.dumps(_summary(portrait), indent=1))
     return [folder / name for name in ("portrait.json", *pictures)]
 
 
