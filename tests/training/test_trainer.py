@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import sys
 from pathlib import Path
@@ -12,8 +13,7 @@ from safetensors.torch import load_file
 
 sys.path.append(str(Path(__file__).parent))
 
-from clips import config, write_clips
-from tiny import TINY
+from clips import SMALL, config, write_clips
 
 from singer_core.network.checkpoint import load_network, open_checkpoint
 from singer_core.training import checkpoints
@@ -52,20 +52,20 @@ def test_loss_on_a_fixed_batch_halves_within_200_steps_from_scratch(clips, tmp_p
 
 
 def test_resumed_run_equals_an_unbroken_one_bit_for_bit(clips, tmp_path):
-    whole = config(tmp_path, data=clips, output=tmp_path / "whole", ema=0.9, accumulate=2, steps=3)
+    whole = config(tmp_path, data=clips, output=tmp_path / "whole", ema=0.9, steps=2)
     Trainer(whole).run()
     broken = whole.but(output=tmp_path / "broken", save_every=1)
-    Trainer(broken).run(until=2)
-    # A kill while step 3 is being written leaves an unfinished folder, which does not count.
+    Trainer(broken).run(until=1)
+    # A kill while step 2 is being written leaves an unfinished folder, which does not count.
     (tmp_path / "broken" / ".unfinished-x").mkdir()
     Trainer(broken).run()
     for name in (NETWORK, AVERAGE):
-        expected = load_file(tmp_path / "whole" / "step-000003" / name)
-        found = load_file(tmp_path / "broken" / "step-000003" / name)
+        expected = load_file(tmp_path / "whole" / "step-000002" / name)
+        found = load_file(tmp_path / "broken" / "step-000002" / name)
         assert expected.keys() == found.keys()
         assert all(torch.equal(found[key], value) for key, value in expected.items())
     moments = [
-        torch.load(tmp_path / run / "step-000003" / STATE, weights_only=True)["optimizer"]["state"]
+        torch.load(tmp_path / run / "step-000002" / STATE, weights_only=True)["optimizer"]["state"]
         for run in ("whole", "broken")
     ]
     for key, values in moments[0].items():
@@ -77,7 +77,7 @@ def test_checkpoint_is_an_ordinary_one_in_the_published_layout(clips, tmp_path):
     trained = trainer.run()
     opened = open_checkpoint(tmp_path / "run" / "step-000001" / NETWORK)
     assert opened.variant == "singer"
-    assert opened.architecture == TINY
+    assert opened.architecture == SMALL
     assert opened.file.metadata["singer.noise_schedule"] == "scaled_linear"
     assert (opened.file.metadata["singer.audio_layers"], opened.file.metadata["singer.audio_width"]) == (
         "2",
@@ -107,23 +107,19 @@ def test_full_disk_leaves_the_last_good_checkpoint(clips, tmp_path, monkeypatch)
 
 
 def test_only_the_newest_checkpoints_stay(clips, tmp_path):
-    Trainer(config(tmp_path, data=clips, save_every=1, steps=3, keep=1)).run()
-    assert [p.name for p in all_steps(tmp_path / "run")] == ["step-000003"]
+    Trainer(config(tmp_path, data=clips, save_every=1, steps=2, keep=1)).run()
+    assert [p.name for p in all_steps(tmp_path / "run")] == ["step-000002"]
 
 
 def test_checkpoint_of_other_widths_is_refused(clips, tmp_path):
     Trainer(config(tmp_path, data=clips, steps=1)).run()
-    import dataclasses
-
-    other = dataclasses.replace(TINY, audio_hidden=12)
+    other = dataclasses.replace(SMALL, audio_hidden=12)
     with pytest.raises(RuntimeError, match="other widths"):
         Trainer(config(tmp_path, data=clips, steps=1, architecture=other))
 
 
 def test_data_that_the_network_does_not_read_is_refused(clips, tmp_path):
-    import dataclasses
-
-    other = dataclasses.replace(TINY, audio_inputs=35)
+    other = dataclasses.replace(SMALL, audio_inputs=35)
     with pytest.raises(ValueError, match=r"have 6 audio features a frame; the network reads 7"):
         Trainer(config(tmp_path, data=clips, architecture=other))
 

@@ -11,8 +11,7 @@ import torch
 
 sys.path.append(str(Path(__file__).parent))
 
-from clips import config, write_clips
-from tiny import TINY
+from clips import SMALL, config, write_clips
 
 from singer_core.network.backbone import SingerNetwork
 from singer_core.network.checkpoint import published_key
@@ -40,7 +39,7 @@ def clips(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def network() -> SingerNetwork:
-    network = SingerNetwork(TINY)
+    network = SingerNetwork(SMALL)
     init_weights(network, 0)
     return network
 
@@ -197,14 +196,14 @@ def test_matched_adds_the_msm_matrix_and_the_sfm_which_starts_as_the_identity(tm
     added = {key for key in trained if "hidden_spectral" in key or "dct_layer" in key}
     assert "audioembed.dct_layer.weight" in added and len(added) == 4
     assert not any(key.startswith(("reference_unet.", "imageproj.", "face_locator.")) for key in trained)
-    x = torch.randn(2, TINY.channels[-1], 2, 2)
+    x = torch.randn(2, SMALL.channels[-1], 2, 2)
     torch.testing.assert_close(network.adapter.self_adaptive_filter(x), x)
 
 
 def test_every_trained_parameter_gets_a_gradient(clips, tmp_path):
     """So that several devices agree on what to exchange: nothing is trained that the loss does not reach."""
     run = config(tmp_path)
-    network = SingerNetwork(TINY)
+    network = SingerNetwork(SMALL)
     init_weights(network, 0)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -235,7 +234,7 @@ def test_fresh_network_passes_the_residual_stream_on(network):
     for site in network.adapter.sites.values():
         assert not site.motion.temporal_transformer.proj_out.weight.any()
         assert not site.audio.transformer_blocks[0].zero_conv_lip.weight.any()
-    again = SingerNetwork(TINY)
+    again = SingerNetwork(SMALL)
     init_weights(again, 0)
     other = again.state_dict()
     assert all(torch.isfinite(value).all() for value in other.values())
