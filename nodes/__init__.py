@@ -12,7 +12,7 @@ from . import folders  # noqa: E402 - below here `singer_core` can be imported
 from .audio import SingerAudioEncode, SingerMotionWeights, SingerVocalSeparation  # noqa: E402
 from .conditioning import SingerConditioning  # noqa: E402
 from .loader import SingerModelLoader  # noqa: E402
-from .portrait import SingerPortrait  # noqa: E402
+from .portrait import SingerIdentityLoader, SingerPortrait  # noqa: E402
 from .sampling import SingerDDIM, SingerGuider, SingerNoise, SingerSampler  # noqa: E402
 from .spectral import SingerSelfAdaptiveFilter, SingerSpectralPlot, SingerSpectralWeighting  # noqa: E402
 from .video import SingerVideo  # noqa: E402
@@ -25,6 +25,7 @@ class SingerExtension(ComfyExtension):
             SingerVocalSeparation,
             SingerAudioEncode,
             SingerMotionWeights,
+            SingerIdentityLoader,
             SingerPortrait,
             SingerSpectralWeighting,
             SingerSelfAdaptiveFilter,

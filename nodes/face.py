@@ -20,6 +20,21 @@ from singer_core.portrait.portrait import Portrait, prepare_portrait
 from singer_core.portrait.preview import overlay
 
 
+class IdentityModel:
+    """The identity network, owned by a patcher and loaded right before use."""
+
+    def __init__(self, path: str) -> None:
+        self.network = load_identity(path)
+        self.patcher = comfy.model_patcher.CoreModelPatcher(
+            self.network, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device()
+        )
+
+    def embed(self, picture: Image.Image, face: FaceLandmarks) -> Tensor:
+        """(e,) un-normalised embedding of a face in an RGB picture."""
+        mm.load_models_gpu([self.patcher])
+        return embed_face(self.network, picture, face)
+
+
 @dataclass(frozen=True, eq=False)
 class Face:
     """What says where the face is: core's FACE_LANDMARKS, or MASKs (1, H, W), and which of several."""
@@ -34,7 +49,7 @@ def portrait_of(
     image: Tensor,
     size: tuple[int, int],
     face: Face,
-    identity_file: str | None,
+    identity_model: IdentityModel | None,
     crop: str,
     margin: float,
     lip_height: float,
@@ -50,7 +65,7 @@ def portrait_of(
         landmarks=faces,
         face_mask=_mask(face.face_mask, "face_mask"),
         lip_mask=_mask(face.lip_mask, "lip_mask"),
-        identity=_identity(identity_file, picture, faces, face.index),
+        identity=_identity(identity_model, picture, faces, face.index),
         face_index=face.index,
         crop=crop,
         margin=margin,
@@ -86,16 +101,13 @@ def _mask(mask: Tensor | None, socket: str) -> Tensor | None:
 
 
 def _identity(
-    file: str | None, picture: Image.Image, faces: list[FaceLandmarks] | None, index: int | None
+    model: IdentityModel | None, picture: Image.Image, faces: list[FaceLandmarks] | None, index: int | None
 ) -> Tensor | None:
-    if file is None:
+    if model is None:
         return None
     if faces is None:
         raise ValueError(
             "`identity_model` needs `face_landmarks`, which align the face. Connect them, or disconnect the "
             "identity model."
         )
-    network = load_identity(file)
-    patcher = comfy.model_patcher.CoreModelPatcher(network, mm.get_torch_device(), mm.unet_offload_device())
-    mm.load_models_gpu([patcher])
-    return embed_face(network, picture, choose_face(faces, index))
+    return model.embed(picture, choose_face(faces, index))

@@ -36,7 +36,7 @@ OPTIONS = "singer_options"  # key of the SingerOptions in the patcher's transfor
 CORE_SCHEDULES: dict[NoiseSchedule, str] = {"linear": "sqrt_linear", "scaled_linear": "linear"}
 
 # Values that live at the peak of a forward, in units of h * w * width of the first level: per row of the
-# batch, and those that a run keeps (reference features, keys, values). Measured: tests/comfyui/test_memory.py.
+# batch, and those that a run keeps (reference features, keys, values). Measured: test_memory.py.
 ROW_VALUES = 32
 RUN_VALUES = 136
 

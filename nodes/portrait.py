@@ -9,7 +9,39 @@ from comfy_api.latest import io
 
 from . import folders
 from .library import needs_library
-from .sockets import FaceLandmarksType, SingerPortraitType
+from .sockets import FaceLandmarksType, SingerIdentity, SingerPortraitType
+
+
+class SingerIdentityLoader(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SingerIdentityLoader",
+            display_name="Load SINGER Identity Model",
+            category="SINGER",
+            description="Loads the network that reads who a face is.",
+            search_aliases=["arcface", "insightface", "glintr100", "face embedding"],
+            inputs=[
+                io.Combo.Input(
+                    "identity_model",
+                    options=folder_paths.get_filename_list(folders.IDENTITY),
+                    tooltip="ArcFace glintr100 (512 numbers a face) in models/insightface, as safetensors of "
+                    "`singer convert` or as ONNX (needs the package onnx). 0.26 GB.",
+                ),
+            ],
+            outputs=[
+                SingerIdentity.Output(display_name="identity_model", tooltip="For `Prepare SINGER Portrait`.")
+            ],
+        )
+
+    @classmethod
+    @needs_library
+    def execute(cls, identity_model: str) -> io.NodeOutput:
+        from .face import IdentityModel
+
+        return io.NodeOutput(
+            IdentityModel(folder_paths.get_full_path_or_raise(folders.IDENTITY, identity_model))
+        )
 
 
 class SingerPortrait(io.ComfyNode):
@@ -39,12 +71,11 @@ class SingerPortrait(io.ComfyNode):
                     optional=True,
                     tooltip="Lips, 0 to 1, of the whole picture; instead of points.",
                 ),
-                io.Combo.Input(
+                SingerIdentity.Input(
                     "identity_model",
-                    options=folder_paths.get_filename_list(folders.IDENTITY),
                     optional=True,
-                    tooltip="ArcFace glintr100 (512 numbers) in models/insightface, converted to "
-                    "safetensors. Without it the likeness is weaker.",
+                    tooltip="Of `Load SINGER Identity Model`; needs `face_landmarks`. Without it the "
+                    "likeness is weaker.",
                 ),
                 io.Int.Input("width", **side, tooltip="Width of the crop in pixels, a multiple of 64."),
                 io.Int.Input("height", **side, tooltip="Height of the crop in pixels, a multiple of 64."),
@@ -108,11 +139,10 @@ class SingerPortrait(io.ComfyNode):
         face_landmarks: Any = None,
         face_mask: Any = None,
         lip_mask: Any = None,
-        identity_model: str | None = None,
+        identity_model: Any = None,
     ) -> io.NodeOutput:
         from .face import Face, overview, portrait_of
 
         face = Face(face_landmarks, face_mask, lip_mask, None if face_index < 0 else face_index)
-        file = identity_model and folder_paths.get_full_path_or_raise(folders.IDENTITY, identity_model)
-        portrait = portrait_of(image, (height, width), face, file, crop, margin, lip_height)
+        portrait = portrait_of(image, (height, width), face, identity_model, crop, margin, lip_height)
         return io.NodeOutput(portrait, overview(portrait))

@@ -3,6 +3,7 @@
 SINGER_AUDIO      singer_core.audio.frames.AudioFeatures
 SINGER_PORTRAIT   singer_core.portrait.portrait.Portrait
 SINGER_WEIGHTS    (s, 3) float32: pose, face and lip weight of each frame, 1 = as trained
+SINGER_IDENTITY   nodes.face.IdentityModel
 FACE_LANDMARKS    core's: {"frames": [[{"landmarks_xy": (478, 2)}, ...]], "image_size": (H, W), ...}
 
 A CONDITIONING entry of ours is [None, {"singer": SongConditions, "singer_branch": Branch}].
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 SingerAudio = io.Custom("SINGER_AUDIO")
 SingerPortraitType = io.Custom("SINGER_PORTRAIT")
 SingerWeights = io.Custom("SINGER_WEIGHTS")
+SingerIdentity = io.Custom("SINGER_IDENTITY")
 FaceLandmarksType = io.Custom("FACE_LANDMARKS")
 
 SONG = "singer"

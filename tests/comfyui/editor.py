@@ -47,16 +47,17 @@ class Editor:
 
     def from_prompt(self, prompt: dict[str, Any]) -> dict[str, Any]:
         """The editor's own file of a prompt, nodes arranged."""
-        return self.page.evaluate(
+        text = self.page.evaluate(
             """async prompt => {
                 await app.loadApiJson(prompt, "graph")
                 await new Promise(done => setTimeout(done, 1500))
                 app.graph.arrange(60)
                 await new Promise(done => setTimeout(done, 500))
-                return app.graph.serialize()
+                return JSON.stringify(app.graph.serialize())
             }""",
             prompt,
         )
+        return json.loads(text)
 
     def open(self, workflow: dict[str, Any]) -> dict[str, Any]:
         """Open a file; the prompt that pressing Run would send."""
@@ -68,6 +69,10 @@ class Editor:
             }""",
             workflow,
         )
+
+    def alerts(self) -> list[str]:
+        """Texts of the messages that the editor shows."""
+        return self.page.locator(".p-toast-message, [role=alert], [role=alertdialog]").all_inner_texts()
 
     def unknown_nodes(self) -> list[str]:
         """Kinds of nodes of the open graph that the editor does not know."""
@@ -82,7 +87,8 @@ class Editor:
                 const box = [Infinity, Infinity, -Infinity, -Infinity]
                 for (const n of app.graph.nodes) {
                     box[0] = Math.min(box[0], n.pos[0]); box[1] = Math.min(box[1], n.pos[1] - 40)
-                    box[2] = Math.max(box[2], n.pos[0] + n.size[0]); box[3] = Math.max(box[3], n.pos[1] + n.size[1])
+                    box[2] = Math.max(box[2], n.pos[0] + n.size[0])
+                    box[3] = Math.max(box[3], n.pos[1] + n.size[1])
                 }
                 const ds = app.canvas.ds, w = box[2] - box[0], h = box[3] - box[1]
                 ds.scale = Math.min(1.2, 1780 / w, 900 / h)

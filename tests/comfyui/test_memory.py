@@ -1,4 +1,4 @@
-"""The memory estimate against what a forward of the published size keeps alive, on tensors without storage."""
+"""The memory estimate against what a forward of the published size keeps alive (on the meta device)."""
 
 from __future__ import annotations
 

@@ -171,6 +171,30 @@ def test_a_portrait_is_made_of_points_or_masks(pack):
     assert masked.region.max() == 1
 
 
+def test_an_identity_is_read_off_the_aligned_face(core, pack, tmp_path):
+    from safetensors.torch import save_file
+
+    from singer_core.portrait.identity import embed_face
+    from singer_core.portrait.image import from_tensor
+    from singer_core.portrait.iresnet import IResNet, IResNetConfig
+    from singer_core.portrait.landmarks import FaceLandmarks
+
+    with torch.inference_mode(False):
+        network = IResNet(
+            IResNetConfig(blocks=(1, 1, 1, 1), widths=(8, 8, 8, 8), side=32, embedding=16)
+        ).eval()
+        save_file(network.state_dict(), tmp_path / "identity.safetensors")
+    model = pack("face").IdentityModel(str(tmp_path / "identity.safetensors"))
+    points = landmarks(200, 160)
+    spread = points["frames"][0][0]["landmarks_xy"]
+    spread[[468, 473, 1, 61, 291]] = [[80, 60], [120, 60], [100, 80], [85, 100], [115, 100]]
+    node = pack("portrait").SingerPortrait
+    portrait, _ = node.execute(picture(), **PORTRAIT, face_landmarks=points, identity_model=model).result
+    image = from_tensor(picture()[0].permute(2, 0, 1))
+    expected = embed_face(network, image, FaceLandmarks(torch.from_numpy(spread)))
+    assert torch.allclose(portrait.identity, expected, atol=1e-5)
+
+
 def test_unusable_portraits_are_named(pack):
     node = pack("portrait").SingerPortrait
     with pytest.raises(ValueError, match="`image` holds 2 pictures"):

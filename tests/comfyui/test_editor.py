@@ -1,0 +1,64 @@
+"""The pack in the real editor: every workflow opens without complaint, and Run shows a video."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent))  # importlib mode leaves the folder out
+
+import graphs
+from editor import Editor, find_chromium
+from make_workflows import placeholders
+from server import Server
+from test_server import save_inputs, save_taesd
+
+PACK = Path(__file__).resolve().parents[2]
+WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def editor(core, comfy_folder, tiny_checkpoint, tmp_path_factory):
+    pytest.importorskip("playwright", reason="no playwright: pip install playwright")
+    if find_chromium() is None:
+        pytest.skip("no Chromium on the PATH")
+    base = tmp_path_factory.mktemp("editor")
+    server = Server(comfy_folder, base, "singer", PACK)
+    placeholders(base)
+    (base / "models/singer/tiny.safetensors").write_bytes(tiny_checkpoint.read_bytes())
+    save_taesd(base / "models/vae/taesd.safetensors")
+    save_inputs(base / "input")
+    with server, Editor(server) as editor:
+        yield editor
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_opens_whole(editor, path):
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    prompt = editor.open(workflow)
+    assert editor.unknown_nodes() == []
+    assert [text for text in editor.alerts() if "nvalid" in text or "issing" in text] == []
+    drawn = {str(node["id"]): node["type"] for node in workflow["nodes"]}
+    assert {key: node["class_type"] for key, node in prompt.items()} == drawn
+    assert editor.errors == []
+
+
+def test_workflows_have_pictures_and_no_paths_of_a_machine(editor):
+    assert len(WORKFLOWS) >= 5
+    for path in WORKFLOWS:
+        assert path.with_suffix(".jpg").is_file()
+        text = path.read_text(encoding="utf-8")
+        assert "/root" not in text and "/home" not in text and "127.0.0.1" not in text
+
+
+def test_run_shows_the_video(editor):
+    editor.from_prompt(graphs.one_clip("browser"))
+    editor.page.evaluate("() => app.queuePrompt(0)")
+    editor.page.wait_for_selector("video", timeout=120_000, state="attached")
+    assert list((editor.server.base / "output").glob("browser*.mp4"))
+    assert editor.errors == []
