@@ -282,3 +282,15 @@ def test_a_missing_package_is_named_with_its_remedy(pack, monkeypatch):
     monkeypatch.delitem(sys.modules, "singer_core.render.video", raising=False)
     with pytest.raises(RuntimeError, match="pip install imageio-ffmpeg` and restart ComfyUI"):
         pack("video").SingerVideo.execute({"samples": torch.zeros(2, 4, 16, 16)}, None, 25.0, 0.0, 18)
+
+
+def test_every_node_has_a_help_page_and_a_chinese_name(node_classes):
+    root = SNAPSHOT.parents[2]
+    chinese = json.loads((root / "locales/zh/nodeDefs.json").read_text(encoding="utf-8"))
+    for node in node_classes:
+        schema = node.GET_SCHEMA()
+        page = (root / "web/docs" / f"{schema.node_id}.md").read_text(encoding="utf-8")
+        assert page.startswith(f"# {schema.display_name}\n")
+        for socket in (*schema.inputs, *schema.outputs):
+            assert socket.tooltip in page
+        assert chinese[schema.node_id]["display_name"] and chinese[schema.node_id]["description"]
