@@ -35,6 +35,18 @@ def add_portrait_arguments(parser: argparse.ArgumentParser) -> None:
         help="JSON with the 478-point face mesh of each face (docs/portrait.md)",
     )
     group.add_argument(
+        "--detector",
+        choices=("none", "insightface"),
+        default="none",
+        help="find the face without --landmarks; insightface must be installed, with its models",
+    )
+    group.add_argument(
+        "--insightface",
+        type=Path,
+        metavar="DIR",
+        help="its models are in DIR/models (default ~/.insightface)",
+    )
+    group.add_argument(
         "--face-index", type=int, metavar="N", help="which face, where there are several (from 0)"
     )
     group.add_argument(
@@ -68,8 +80,8 @@ def add_portrait_arguments(parser: argparse.ArgumentParser) -> None:
         "--identity",
         type=Path,
         metavar="FILE",
-        help="the face's ArcFace embedding (.npy, .json or .safetensors), or an IResNet network "
-        "(.safetensors or .onnx) that computes it; default: no identity",
+        help="the face's ArcFace embedding (.npy, .json or .safetensors), an IResNet network "
+        "(.safetensors or .onnx) that computes it, or a folder to look for one in; default: no identity",
     )
 
 
@@ -172,23 +184,31 @@ def read_portrait(
 ) -> Portrait:
     """Read a picture and prepare it for frames of `size` (H, W) by the portrait arguments."""
     from singer_core.portrait.image import read_mask, read_picture
-    from singer_core.portrait.landmarks import choose_face, read_landmarks
     from singer_core.portrait.masks import MaskOptions
     from singer_core.portrait.portrait import prepare_portrait
 
     picture = read_picture(path)
-    faces = read_landmarks(args.landmarks, picture.image.size) if args.landmarks else None
+    faces, identities = _faces(args, picture.image)
     masks: dict[str, Image | None] = {
         name: read_mask(file) if file else None
         for name, file in (("face_mask", args.face_mask), ("lip_mask", args.lip_mask))
     }
-    face = choose_face(faces, args.face_index) if faces else None
+    embedding = None
+    if args.identity:
+        embedding = _identity(args.identity, picture.image, faces, args.face_index)
+    elif identities:
+        embedding = identities[args.face_index or 0]
+    if embedding is not None and identity_width is not None and embedding.shape != (identity_width,):
+        raise ValueError(
+            f"The identity has {embedding.numel()} values; this checkpoint reads {identity_width}. "
+            "Use ArcFace `glintr100`, or none."
+        )
     return prepare_portrait(
         picture,
         size,
         landmarks=faces,
         face_index=args.face_index,
-        identity=_identity(args.identity, picture.image, face, identity_width) if args.identity else None,
+        identity=embedding,
         crop=args.crop,
         margin=args.margin,
         options=MaskOptions(lip_height=args.lip_height, authors_edge_cases=args.crop == "squash"),
@@ -196,21 +216,35 @@ def read_portrait(
     )
 
 
-def _identity(path: Path, image: Image, face: FaceLandmarks | None, width: int | None) -> torch.Tensor:
-    """The embedding in a file, or the one that the network in the file computes, (e,)."""
-    from singer_core.portrait.identity import embed_face, load_identity
+def _faces(
+    args: argparse.Namespace, image: Image
+) -> tuple[list[FaceLandmarks] | None, list[torch.Tensor | None]]:
+    """The faces of a file or a detector, and what the detector knows of their identities."""
+    from singer_core.portrait.detection import detect_insightface
+    from singer_core.portrait.landmarks import read_landmarks
 
-    embedding = _read_embedding(path)
-    if embedding is None:
-        if face is None:
-            raise ValueError(f"{path.name} computes the identity from landmarks. Give --landmarks as well.")
-        embedding = embed_face(load_identity(path), image, face)
-    if width is not None and embedding.shape != (width,):
-        raise ValueError(
-            f"{path.name} gives {embedding.numel()} values; this checkpoint reads {width}. "
-            "Use ArcFace `glintr100`, or leave --identity out."
-        )
-    return embedding
+    if args.landmarks:
+        return read_landmarks(args.landmarks, image.size), []
+    if args.detector == "insightface":
+        found = detect_insightface(image, args.insightface)
+        return [face.landmarks for face in found], [face.identity for face in found]
+    return None, []
+
+
+def _identity(
+    path: Path, image: Image, faces: list[FaceLandmarks] | None, face_index: int | None
+) -> torch.Tensor:
+    """The embedding in a file, or the one that a network computes: of the file, or found in the folder."""
+    from singer_core.portrait.identity import embed_face, find_identity_file, load_identity
+    from singer_core.portrait.landmarks import choose_face
+
+    embedding = None if path.is_dir() else _read_embedding(path)
+    if embedding is not None:
+        return embedding
+    if faces is None:
+        raise ValueError(f"{path.name} computes the identity from landmarks. Give --landmarks as well.")
+    network = load_identity(find_identity_file([path]) if path.is_dir() else path)
+    return embed_face(network, image, choose_face(faces, face_index))
 
 
 def _read_embedding(path: Path) -> torch.Tensor | None:
