@@ -29,7 +29,9 @@ CONFIG = Path(__file__).parents[1] / "singer_core" / "training" / "configs" / "b
 def vae(args: argparse.Namespace) -> None:
     from singer_core.training import tiny_vae
 
-    recipe = tiny_vae.VaeRecipe(steps=args.steps or tiny_vae.VaeRecipe.steps)
+    recipe = tiny_vae.VaeRecipe(steps=args.steps or tiny_vae.VaeRecipe.steps, decoder_only=args.decoder_only)
+    if args.decoder_only:  # whole pictures: the borders come short in crops
+        recipe = dataclasses.replace(recipe, crop=recipe.size, batch=4, rate=1e-3)
     folder = args.folder / "vae"
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
@@ -192,6 +194,9 @@ def main() -> None:
     parser.add_argument("step", choices=tuple(steps))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, help="of vae or train")
+    parser.add_argument(
+        "--decoder-only", action="store_true", help="vae: leave the encoder, so that data stay valid"
+    )
     parser.add_argument("--until", type=int, help="train: stop after this step")
     parser.add_argument("--count", type=int, default=300, help="data: performances")
     parser.add_argument("--people", type=int, default=4, help="sample: how many")

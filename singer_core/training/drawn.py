@@ -63,7 +63,9 @@ def draw_dataset(
 ) -> None:
     """Draw, encode and write the performances that are missing. ValueError for a folder of another set."""
     description = {k: v for k, v in asdict(world).items() if k != "count"}
-    weights = hashlib.sha256(b"".join(x.cpu().float().numpy().tobytes() for x in vae.vae.parameters()))
+    weights = hashlib.sha256(
+        b"".join(x.cpu().float().numpy().tobytes() for x in vae.vae.encoder.parameters())
+    )
     describe(folder, {**description, "vae": weights.hexdigest()[:16], "kind": "drawn"})
     for index in range(world.count):
         path = folder / f"drawn-{index:06d}.safetensors"

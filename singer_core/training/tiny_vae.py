@@ -38,6 +38,7 @@ class VaeRecipe:
     latent_noise  deviation of the noise on the latents before they are decoded, so that small errors of the
                   diffusion model cost little
     statistics    weight of the pull of every latent channel to mean 0 and deviation 1
+    decoder_only  leave the encoder, so that clips encoded with it stay valid
     pool, songs   drawn pictures that crops are taken from (one is drawn anew each step), songs that they sing
     edges         weight of the error of the pictures' differences between neighbours
     """
@@ -51,6 +52,7 @@ class VaeRecipe:
     latent_noise: float = 0.05
     statistics: float = 0.02
     edges: float = 0.5
+    decoder_only: bool = False
     pool: int = 192
     songs: int = 12
     seed: int = 0
@@ -124,6 +126,7 @@ def train_vae(
     vae = build_vae(recipe.width).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=recipe.rate, weight_decay=1e-4, betas=(0.9, 0.99))
     start = _resume(folder, vae, optimizer)
+    vae.encoder.requires_grad_(not recipe.decoder_only)
     pool = PicturePool(recipe.seed + start, recipe.size, recipe.pool, recipe.songs)
     for step in range(start, recipe.steps):
         for group in optimizer.param_groups:
@@ -213,6 +216,19 @@ def widened(state: dict[str, Tensor], width: int = TAESD_WIDTH) -> dict[str, Ten
         return F.pad(tensor, sides)
 
     return {key: pad(value) for key, value in state.items()}
+
+
+def comfyui_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The VAE as ComfyUI composes a TAESD: 64 channels wide, its names, and the scale of SD1.5's latents."""
+    named: dict[str, Tensor] = {
+        "vae_scale": torch.tensor(constants.VAE_SCALE),
+        "vae_shift": torch.tensor(0.0),
+    }
+    for key, value in widened(state).items():
+        half, _, layer, rest = key.split(".", 3)
+        shifted = int(layer) + (half == "decoder")  # there a clamp comes first
+        named[f"taesd_{half}.{shifted}.{rest}"] = value
+    return named
 
 
 def load_tiny_state(path: Path) -> dict[str, Tensor]:

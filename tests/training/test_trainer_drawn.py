@@ -78,6 +78,16 @@ def test_the_vae_goes_on_from_its_last_state(tmp_path):
     assert steps == [3, 4]
 
 
+def test_training_the_decoder_alone_leaves_the_latents(tmp_path):
+    before = tiny_vae.train_vae(SMALL, tmp_path)
+    pixels = torch.rand(1, 3, 32, 32) * 2 - 1
+    latents = before.encode(pixels).latents
+    longer = dataclasses.replace(SMALL, steps=5, decoder_only=True, rate=0.02)
+    after = tiny_vae.train_vae(longer, tmp_path)
+    assert torch.equal(after.encode(pixels).latents, latents)
+    assert not torch.equal(after.decode(latents).sample, before.decode(latents).sample)
+
+
 def test_a_widened_vae_draws_the_same_pictures(vae):
     """Loaders that know TAESD's 64 channels only take the narrow VAE so."""
     wide = tiny_vae.build_vae(tiny_vae.TAESD_WIDTH)
@@ -88,6 +98,15 @@ def test_a_widened_vae_draws_the_same_pictures(vae):
     torch.testing.assert_close(Autoencoder(wide).decode(latents), vae.decode(latents), rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="8 channels wide, more than 4"):
         tiny_vae.widened(vae.vae.state_dict(), 4)
+
+
+def test_comfyui_finds_the_parts_of_a_taesd(vae):
+    found = tiny_vae.comfyui_state(vae.vae.state_dict())
+    assert found["taesd_decoder.1.weight"].shape == (64, 4, 3, 3)
+    assert found["taesd_encoder.0.weight"].shape == (64, 3, 3, 3)
+    assert "taesd_decoder.3.conv.0.weight" in found and "taesd_decoder.0.weight" not in found
+    assert float(found["vae_scale"]) == pytest.approx(0.18215)
+    assert len(found) == len(vae.vae.state_dict()) + 2
 
 
 def test_psnr_is_that_of_the_mean_squared_error(vae):
