@@ -6,6 +6,7 @@ latents grows with the song.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from singer_core.render.clips import Clip, finished_frames, plan_clips
 from singer_core.render.pipeline import cross_fade
 
 from .sockets import SongConditions, find_song
-from .song import cut_conds, encode_references, replaced
+from .song import cut_conds, encode_references
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def sample_song(
         for clip, following in zip(plan, [*plan[1:], None], strict=True):
             mm.throw_exception_if_processing_interrupted()
             rows = torch.arange(clip.start, clip.stop).clamp_max(frames - 1)
-            sung = replaced(
+            sung = dataclasses.replace(
                 song, start=song.start + clip.start, references=references, first_noise=first_noise
             )
             guider.original_conds = cut_conds(conds, sung, rows, frames)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import comfy.model_management as mm
@@ -135,8 +134,3 @@ def _last(previous: Tensor | None, portrait: Portrait, count: int) -> Tensor | N
             "this portrait, before paste-back."
         )
     return previous[-count:, ..., :3]
-
-
-def replaced(song: SongConditions, **changes: Any) -> SongConditions:
-    """A copy of a song with some fields changed."""
-    return dataclasses.replace(song, **changes)
