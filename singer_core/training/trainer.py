@@ -23,6 +23,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from singer_core.network.backbone import SingerNetwork
+from singer_core.portrait.colours import COLOUR_IDENTITY_WIDTH
 from singer_core.training.checkpoints import (
     RunState,
     load_step,
@@ -222,8 +223,14 @@ class Trainer:
                 )
 
     def _front_end(self) -> dict[str, str]:
+        """What the network reads, for those who load it: front end, and the kind of the identity."""
         layers, width = self.data.sample(seeded(0)).windows.shape[2:]
-        return {"singer.audio_layers": str(layers), "singer.audio_width": str(width)}
+        colours = self.network.architecture.identity_width == COLOUR_IDENTITY_WIDTH
+        return {
+            "singer.audio_layers": str(layers),
+            "singer.audio_width": str(width),
+            "singer.identity": "colours" if colours else "embedding",
+        }
 
     def _log(self, report: Report, on_report: OnReport | None) -> None:
         if not self.accelerator.is_main_process:
