@@ -17,7 +17,7 @@ def test_in_the_interpreter_of_comfyui():
     folder = Path(__file__).parent
     environment = {key: value for key, value in os.environ.items() if key != "COMFYUI_PYTHON"}
     done = subprocess.run(
-        [interpreter, "-m", "pytest", str(folder), "-q", "-p", "no:cacheprovider"],
+        [interpreter, "-m", "pytest", str(folder), "-q", "-m", "not slow", "-p", "no:cacheprovider"],
         cwd=folder.parents[1],
         env=environment,
         capture_output=True,
