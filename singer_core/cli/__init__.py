@@ -15,6 +15,7 @@ COMMANDS = {
     "sing": "render a video of a portrait singing a song",
     "prepare": "write down what is found in a portrait and a song, to look at before rendering",
     "convert": "convert a checkpoint, or an identity network, to safetensors",
+    "train": "train a network, or adapt one to a singer",
     "info": "say what a checkpoint file is and holds",
     "verify": "run reference fixtures through the library",
 }
