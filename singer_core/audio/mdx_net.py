@@ -95,9 +95,8 @@ def onnx_run(path: Path, spec: MdxSpec, device: torch.device | str | None = None
     """The function of an ONNX file, on the GPU where `device` is one and onnxruntime has it."""
     onnxruntime = require("onnxruntime", "Kim_Vocal_2", "onnxruntime")
     errors = require("onnxruntime.capi.onnxruntime_pybind11_state", "Kim_Vocal_2", "onnxruntime")
-    wanted = ["CPUExecutionProvider"]
-    if device is not None and torch.device(device).type == "cuda":
-        wanted.insert(0, "CUDAExecutionProvider")
+    kind = torch.device(device or "cpu").type.upper()  # providers are named like torch devices
+    wanted = dict.fromkeys((f"{kind}ExecutionProvider", "CPUExecutionProvider"))
     providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
     file = SEPARATORS["kim_vocal_2"].file
     link = file.link if file else ""

@@ -28,8 +28,8 @@ BUFFER_DEVIATION = 1.0  # of the authors' MSM matrix and SFM gains (numerics sec
 @torch.no_grad()
 def init_weights(network: SingerNetwork, seed: int) -> None:
     """Fill a network with initial weights, in place; the same seed gives the same weights."""
-    devices = [network.device] if network.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
+    kind = network.device.type
+    with torch.random.fork_rng([] if kind == "cpu" else [network.device], device_type=kind):
         torch.manual_seed(seed)
         for module in network.modules():
             _reset(module)
