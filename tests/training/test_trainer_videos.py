@@ -12,10 +12,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from singer_core.audio.logmel import LogMelFrontEnd
+from singer_core.audio.waveform import Waveform
+from singer_core.audio.wavfile import write_wave
 from singer_core.portrait.detection import DetectedFace, from_boxes
 from singer_core.render.video import VideoWriter
 from singer_core.training.dataset import ClipDataset
-from singer_core.training.synthetic.performance import write_wave
 from singer_core.training.videos import REPORT, VideoSettings, frames_at, prepare_videos
 
 FACE, LIPS = (24, 16, 72, 88), np.array([[40, 60], [56, 60], [56, 70], [40, 70]], np.float32)
@@ -32,7 +33,7 @@ def find_faces(picture: Image.Image) -> list[DetectedFace]:
 
 def video(path: Path, frames: int = 20, fps: float = 25.0, level: int = GREY, sound: bool = True) -> Path:
     wave = path.with_suffix(".wav")
-    write_wave(wave, np.sin(np.arange(16000) / 9).astype(np.float32), 16000)
+    write_wave(wave, Waveform(torch.sin(torch.arange(16000) / 9)[None], 16000))
     with VideoWriter(path, (96, 96), fps, frames=frames, audio=wave if sound else None) as writer:
         writer.write(torch.full((frames, 3, 96, 96), level / 255))
     wave.unlink()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import wave
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -125,11 +124,13 @@ class Performance:
         """Write all frames and the mix (or the vocals alone) to a video file; errors as of `VideoWriter`."""
         import torch
 
+        from ...audio.waveform import Waveform
+        from ...audio.wavfile import write_wave
         from ...render.video import VideoWriter
 
+        samples = torch.from_numpy(self.song.vocals if vocals_only else self.song.mix)[None]
         with tempfile.TemporaryDirectory() as folder:
-            sound = Path(folder) / "song.wav"
-            write_wave(sound, self.song.vocals if vocals_only else self.song.mix, self.song.rate)
+            sound = write_wave(Path(folder) / "song.wav", Waveform(samples, self.song.rate))
             size = (self.size, self.size)
             with VideoWriter(path, size, self.fps, frames=len(self), audio=sound, rounding=True) as writer:
                 for start in range(0, len(self), PICTURES_AT_ONCE):
@@ -143,16 +144,6 @@ class Performance:
                 f"Frame {i} of a performance of {self._length} frames. Use 0 to {self._length - 1}."
             )
         return i % self._length
-
-
-def write_wave(path: str | Path, sound: NDArray[np.float32], rate: int) -> None:
-    """Write mono sound (n,) in -1..1 as 16-bit WAV."""
-    levels = np.rint(np.clip(sound, -1.0, 1.0) * 32767).astype("<i2")
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(levels.tobytes())
 
 
 def _motion(identity: Identity, song: Song, times: Floats) -> Motion:
