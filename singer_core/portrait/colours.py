@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 
+if TYPE_CHECKING:
+    from singer_core.portrait.portrait import Portrait
+
 COLOUR_IDENTITY_WIDTH = 9  # mean RGB of three regions
+
+
+def identity_for(portrait: Portrait, width: int) -> torch.Tensor:
+    """The identity that a checkpoint reading `width` values is told of a portrait, (width,).
+
+    Small models read nine colours, taken from the picture where the portrait has no identity of its own;
+    others an embedding, zeros where it has none. Raises ValueError for an embedding of another width.
+    """
+    identity = portrait.identity
+    if identity is None:
+        if width == COLOUR_IDENTITY_WIDTH:
+            return colour_identity(portrait.image, portrait.masks[0])
+        return torch.zeros(width)
+    if identity.shape != (width,):
+        raise ValueError(
+            f"The identity embedding has {tuple(identity.shape)} values; this checkpoint reads {width}. "
+            "Use the embedding of ArcFace `glintr100`, or none."
+        )
+    return identity
 
 
 def colour_identity(image: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:

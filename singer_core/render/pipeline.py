@@ -20,6 +20,7 @@ from singer_core.network.backbone import SingerNetwork
 from singer_core.network.conditions import AudioTokens, ClipConditions, ReferenceFeatures
 from singer_core.network.projections import audio_windows
 from singer_core.options import SingerOptions
+from singer_core.portrait.colours import identity_for
 from singer_core.portrait.portrait import Portrait
 from singer_core.render.clips import Clip, finished_frames, plan_clips
 from singer_core.render.sampler import SpectralWeighting, branches_for, sample_clip
@@ -133,14 +134,8 @@ class SingerPipeline:
     def portrait_conditions(self, portrait: Portrait) -> PortraitConditions:
         """Tokens, face features, masks and pixels of a portrait; without identity the embedding is 0."""
         adapter, device, dtype = self.network.adapter, self.network.device, self.network.dtype
-        width = self.network.architecture.identity_width
-        identity = torch.zeros(width) if portrait.identity is None else portrait.identity
-        if identity.shape != (width,):
-            raise ValueError(
-                f"The identity embedding has {tuple(identity.shape)} values; this checkpoint reads {width}. "
-                "Use the embedding of ArcFace `glintr100`, or none."
-            )
-        embeddings = torch.stack([torch.zeros(width), identity]).to(device, dtype)
+        identity = identity_for(portrait, self.network.architecture.identity_width)
+        embeddings = torch.stack([torch.zeros_like(identity), identity]).to(device, dtype)
         region = portrait.region.to(device, dtype).expand(1, 3, -1, -1)
         return PortraitConditions(
             tokens=adapter.image_projection(embeddings)[:, None],

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import pytest
+import tiny
 import torch
 
-from singer_core.portrait.colours import COLOUR_IDENTITY_WIDTH, colour_identity, mean_colours
+from singer_core.portrait.colours import COLOUR_IDENTITY_WIDTH, colour_identity, identity_for, mean_colours
 
 
 def test_regions_of_one_colour_each_are_named_exactly():
@@ -29,3 +33,18 @@ def test_pictures_that_are_not_square_and_empty_masks():
     torch.testing.assert_close(found[:6], torch.full((6,), 0.5))
     assert torch.equal(mean_colours(image[:, ::8, ::8], masks), found)
     assert torch.isfinite(found).all()
+
+
+def test_a_checkpoint_of_colours_reads_them_off_a_portrait_without_identity():
+    portrait = tiny.portrait_of()
+    plain = dataclasses.replace(portrait, identity=None)
+    found = identity_for(plain, COLOUR_IDENTITY_WIDTH)
+    assert torch.equal(found, colour_identity(plain.image, plain.masks[0]))
+    assert torch.equal(identity_for(plain, 12), torch.zeros(12))
+
+
+def test_an_identity_of_another_width_is_refused():
+    portrait = dataclasses.replace(tiny.portrait_of(), identity=torch.ones(5))
+    assert torch.equal(identity_for(portrait, 5), torch.ones(5))
+    with pytest.raises(ValueError, match=r"has \(5,\) values; this checkpoint reads 9"):
+        identity_for(portrait, 9)
