@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,9 +21,12 @@ from torch import Tensor
 from singer_core import constants
 from singer_core.network.adapter import SingerAdapter
 from singer_core.network.architecture import Architecture
-from singer_core.network.backbone import SingerNetwork
 from singer_core.network.layers import MotionModule, Toolkit
+from singer_core.network.unet_shapes import unet_shapes
 from singer_core.network.weights import WeightFile, open_weights
+
+if TYPE_CHECKING:
+    from singer_core.network.backbone import SingerNetwork
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +105,8 @@ def load_network(
             f"{checkpoint.file.path.name} holds {VARIANTS['stage1']}: a start for training that cannot sing. "
             "Load the `net.pth` of SINGER or Hallo."
         )
+    from singer_core.network.backbone import SingerNetwork  # diffusers, which ComfyUI's MODEL does without
+
     with torch.device("meta"):
         network = SingerNetwork(checkpoint.architecture)
     state: dict[str, Tensor] = {}
@@ -157,9 +162,12 @@ def published_key(ours: str) -> str:
 def expected_shapes(arch: Architecture) -> dict[str, tuple[int, ...]]:
     """Published name -> shape of every tensor of a checkpoint, dead ones included; allocates no weights."""
     with torch.device("meta"):
-        network = SingerNetwork(arch)
+        adapter = SingerAdapter(arch, Toolkit())
         dead = MotionModule(arch.channels[-1], constants.MOTION_HEADS, Toolkit())
-    shapes = {published_key(key): tuple(value.shape) for key, value in network.state_dict().items()}
+    ours = {f"unet.{key}": shape for key, shape in unet_shapes(arch).items()}
+    ours |= {f"reference_unet.{k}": shape for k, shape in unet_shapes(arch, with_output=False).items()}
+    ours |= {f"adapter.{key}": tuple(value.shape) for key, value in adapter.state_dict().items()}
+    shapes = {published_key(key): shape for key, shape in ours.items()}
     for block, layers in ((f"down_blocks.{arch.levels - 1}", arch.layers), ("up_blocks.0", arch.layers + 1)):
         for layer in range(layers):
             for key, value in dead.state_dict().items():
