@@ -1,7 +1,6 @@
 """The built-in model's VAE: an `AutoencoderTiny` in TAESD's layout, trained to redraw the synthetic world.
 
-A narrower TAESD: same depth, `width` instead of 64 channels. `widened` fills it up with zeros to any width
-without changing what it computes, for loaders that know 64 only.
+A narrower TAESD: same depth, `width` instead of 64 channels.
 """
 
 from __future__ import annotations
@@ -14,17 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
-from singer_core import constants
 from singer_core.network.weights import open_weights, renamed_on_success, save_weights
 from singer_core.training.synthetic import Identity, Performance, Song
 
 logger = logging.getLogger(__name__)
 
-TAESD_WIDTH = 64
 FACE_SHARE = 0.5  # of the crops lie around the face's features, which are small and matter most
 
 
@@ -195,40 +191,6 @@ def latent_statistics(vae: AutoencoderTiny, pictures: Tensor) -> tuple[Tensor, T
     """Mean and deviation of every latent channel over pictures in [0, 1], (4,) each."""
     latents = vae.encode(pictures * 2 - 1).latents
     return latents.mean((0, 2, 3)), latents.std((0, 2, 3))
-
-
-def widened(state: dict[str, Tensor], width: int = TAESD_WIDTH) -> dict[str, Tensor]:
-    """The same VAE with `width` channels, the new ones zero: bit-equal sums, hence equal pictures.
-
-    Raises ValueError where the VAE is wider already.
-    """
-    own = state["encoder.layers.0.weight"].shape[0]
-    if own > width:
-        raise ValueError(f"The VAE is {own} channels wide, more than {width}. Choose a larger `width`.")
-    outer = {3, constants.LATENT_CHANNELS}
-
-    def pad(tensor: Tensor) -> Tensor:
-        channels = tensor.shape[: 1 if tensor.ndim == 1 else 2]
-        missing = [0 if size in outer else width - size for size in channels]
-        sides = [0, 0] * (tensor.ndim - len(missing)) + [
-            side for more in reversed(missing) for side in (0, more)
-        ]
-        return F.pad(tensor, sides)
-
-    return {key: pad(value) for key, value in state.items()}
-
-
-def comfyui_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The VAE as ComfyUI composes a TAESD: 64 channels wide, its names, and the scale of SD1.5's latents."""
-    named: dict[str, Tensor] = {
-        "vae_scale": torch.tensor(constants.VAE_SCALE),
-        "vae_shift": torch.tensor(0.0),
-    }
-    for key, value in widened(state).items():
-        half, _, layer, rest = key.split(".", 3)
-        shifted = int(layer) + (half == "decoder")  # there a clamp comes first
-        named[f"taesd_{half}.{shifted}.{rest}"] = value
-    return named
 
 
 def load_tiny_state(path: Path) -> dict[str, Tensor]:

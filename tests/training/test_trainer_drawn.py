@@ -10,6 +10,7 @@ import torch
 from diffusers import AutoencoderTiny
 from safetensors.torch import load_file
 
+from singer_core.network import taesd
 from singer_core.network.autoencoder import Autoencoder, load_autoencoder
 from singer_core.training import tiny_vae
 from singer_core.training.dataset import ClipDataset
@@ -90,18 +91,18 @@ def test_training_the_decoder_alone_leaves_the_latents(tmp_path):
 
 def test_a_widened_vae_draws_the_same_pictures(vae):
     """Loaders that know TAESD's 64 channels only take the narrow VAE so."""
-    wide = tiny_vae.build_vae(tiny_vae.TAESD_WIDTH)
-    wide.load_state_dict(tiny_vae.widened(vae.vae.state_dict()))
+    wide = tiny_vae.build_vae(taesd.TAESD_WIDTH)
+    wide.load_state_dict(taesd.widened(vae.vae.state_dict()))
     pixels = torch.rand(1, 3, 32, 32) * 2 - 1
     latents = vae.encode(pixels)
     torch.testing.assert_close(Autoencoder(wide).encode(pixels), latents, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(Autoencoder(wide).decode(latents), vae.decode(latents), rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="8 channels wide, more than 4"):
-        tiny_vae.widened(vae.vae.state_dict(), 4)
+        taesd.widened(vae.vae.state_dict(), 4)
 
 
 def test_comfyui_finds_the_parts_of_a_taesd(vae):
-    found = tiny_vae.comfyui_state(vae.vae.state_dict())
+    found = taesd.comfyui_state(vae.vae.state_dict())
     assert found["taesd_decoder.1.weight"].shape == (64, 4, 3, 3)
     assert found["taesd_encoder.0.weight"].shape == (64, 3, 3, 3)
     assert "taesd_decoder.3.conv.0.weight" in found and "taesd_decoder.0.weight" not in found
