@@ -1,0 +1,303 @@
+"""Finished clips of a render on disk, so that it goes on where it was stopped. Knows tensors, not networks.
+
+A render lies in a folder named by its key, `fingerprint(...)` of everything that determines its latents: any
+changed input is another folder. Every clip is one file, written under a hidden name, synchronised and
+renamed, with the hash of its content in its metadata; a file that disagrees with its hash is rendered again.
+
+    with ClipStore(work_folder(), key, clips=len(plan)) as store:
+        for clip in plan:
+            latents = store.load(clip.index)
+            if latents is None:
+                latents = ...
+                store.save(clip.index, latents)
+        store.remove()          # once the video is written
+
+Two renders of one key at once share the folder: their files have the same bytes, so whichever is renamed last
+changes nothing. The folder is removed by the one that ends last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import logging
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from singer_core.files import renamed_on_success
+
+try:
+    import fcntl
+except ImportError:  # Windows: there a folder in use is told by its age alone
+    fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger(__name__)
+
+FORMAT = "1"  # of the files; part of every key
+KEEP_DAYS = 7.0
+KEEP_GIGABYTES = 20.0
+
+_KEY_LENGTH = 32  # hex digits of the folder's name
+_FOLDER = re.compile(rf"[0-9a-f]{{{_KEY_LENGTH}}}")
+_OURS = re.compile(r"\.?clip-\d{6}(-[0-9a-f]{12})?\.safetensors|lock")
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # disk, quota
+_BLOCK = 1 << 22  # values hashed at a time
+
+
+class ClipStore:
+    """Context manager: the finished clips of one render, latents (f, 4, h, w) each.
+
+    root   the folder of all renders, made where missing (see `work_folder`)
+    key    hex digits, `fingerprint` of what determines the latents
+    clips  how many clips the render has
+
+    Raises PermissionError where the folder cannot be written to.
+    """
+
+    def __init__(self, root: Path, key: str, clips: int) -> None:
+        self.folder = Path(root) / key[:_KEY_LENGTH]
+        self.key = key
+        self.clips = clips
+        self._lock: IO[bytes] | None = None
+
+    def __enter__(self) -> ClipStore:
+        try:
+            self._lock = _open_lock(self.folder)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise _no_space(self.folder, str(error.strerror)) from error
+            raise PermissionError(
+                f"Finished clips cannot be kept in {self.folder.parent} ({error.strerror}). "
+                "Choose a folder you may write to."
+            ) from error
+        if _take(self._lock):  # nobody else is here: what is half-written is of the dead
+            for path in self.folder.glob(".clip-*"):
+                path.unlink(missing_ok=True)
+        _share(self._lock)
+        os.utime(self.folder)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lock is not None:
+            self._lock.close()  # gives the lock back
+            self._lock = None
+
+    def path(self, index: int) -> Path:
+        """The file of a clip, there or not."""
+        return self.folder / f"clip-{index:06d}.safetensors"
+
+    def load(self, index: int) -> Tensor | None:
+        """Latents (f, 4, h, w) of a finished clip, on the CPU as they were saved; None where there are none.
+
+        A damaged file is removed, with a warning.
+        """
+        path = self.path(index)
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata, latents = file.metadata() or {}, file.get_tensor("latents").clone()
+        except (SafetensorError, OSError) as error:
+            log.debug("%s: %s", path, error)
+            metadata, latents = {}, None
+        if latents is not None and metadata.get("singer.sha256") == self._digest(index, latents):
+            return latents
+        log.warning("Clip %d of the earlier run is damaged and is rendered again.", index + 1)
+        path.unlink(missing_ok=True)
+        return None
+
+    def save(self, index: int, latents: Tensor) -> None:
+        """Keep a finished clip: whole under its name, or not at all.
+
+        Raises OSError (ENOSPC), naming the space that is needed, where the disk is full.
+        """
+        latents = latents.detach().cpu().contiguous()
+        metadata = {
+            "format": "pt",
+            "singer.clip": str(index),
+            "singer.sha256": self._digest(index, latents),
+        }
+        content = save({"latents": latents}, metadata)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)  # it may have been deleted meanwhile
+            with renamed_on_success(self.path(index)) as temporary, temporary.open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            left = self.clips - index
+            raise _no_space(
+                self.folder,
+                f"clip {index + 1} of {self.clips} takes {_megabytes(len(content))}, "
+                f"all that are left {_megabytes(left * len(content))}; {index} finished clips stay",
+            ) from error
+
+    def finished(self) -> int:
+        """How many clips are whole from the first one on, without a gap."""
+        return next((i for i in range(self.clips) if self.load(i) is None), self.clips)
+
+    def remove(self) -> None:
+        """Delete the render, unless another process is at it too: then that one does."""
+        if self._lock is not None and _take(self._lock):
+            _delete(self.folder)
+
+    def _digest(self, index: int, latents: Tensor) -> str:
+        return fingerprint(self.key, index, latents)
+
+
+def work_folder(chosen: Path | None = None) -> Path:
+    """Where renders are kept: the folder chosen, or one of this user in the system's temporary folder.
+
+    The latter honours TMPDIR. Nothing is created.
+    """
+    if chosen is not None:
+        return chosen
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    return Path(tempfile.gettempdir()) / f"singer-{user}"
+
+
+def clean(root: Path, days: float = KEEP_DAYS, gigabytes: float = KEEP_GIGABYTES) -> list[Path]:
+    """Delete renders that nobody works at: those untouched for `days`, then the oldest beyond `gigabytes`.
+
+    Touches nothing but folders and files of a `ClipStore`. Returns the folders deleted.
+    """
+    renders = sorted((touched, size, path) for path, touched, size in _renders(root))
+    total, removed = sum(size for _, size, _ in renders), []
+    oldest = time.time() - days * 86_400
+    for touched, size, path in renders:
+        if touched >= oldest and total <= gigabytes * 1e9:
+            break
+        with contextlib.suppress(OSError), _open_lock(path) as lock:
+            if _take(lock):
+                _delete(path)
+                removed.append(path)
+                total -= size
+    return removed
+
+
+def fingerprint(*values: object) -> str:
+    """SHA-256 of values, 64 hex digits: equal where and only where types, shapes and contents are.
+
+    Accepted: None, bool, int, float, str, bytes, Fraction, Path, torch's dtypes and devices, tensors,
+    modules (their class and state), dataclasses, mappings, lists and tuples of all these. Raises TypeError
+    for others. Tensors are read in blocks, so that mapped ones stay on disk.
+    """
+    digest = hashlib.sha256()
+    _feed(digest, values)
+    return digest.hexdigest()
+
+
+def _feed(digest: Any, value: object) -> None:
+    digest.update(f"{type(value).__name__}:".encode())
+    if isinstance(value, Tensor):
+        digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
+        for part in value.detach().reshape(-1).split(_BLOCK):
+            digest.update(part.cpu().contiguous().view(torch.uint8).numpy())
+    elif isinstance(value, nn.Module):
+        _feed(digest, dict(value.state_dict()))
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        _feed(digest, {field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
+    elif isinstance(value, Mapping):
+        _feed(digest, [item for key in sorted(value, key=str) for item in (key, value[key])])
+    elif isinstance(value, (list, tuple)):
+        digest.update(f"{len(value)}".encode())
+        for item in value:
+            _feed(digest, item)
+    elif isinstance(
+        value, (type(None), bool, int, float, str, bytes, Fraction, Path, torch.dtype, torch.device)
+    ):
+        text = repr(value).encode()
+        digest.update(f"{len(text)}:".encode() + text)
+    else:
+        raise TypeError(
+            f"{type(value).__name__} has no fingerprint. Give tensors, numbers, texts or lists of them."
+        )
+
+
+def _renders(root: Path) -> Iterator[tuple[Path, float, int]]:
+    """(folder, time of the last change, bytes) of every render in `root`."""
+    if not root.is_dir():
+        return
+    for folder in root.iterdir():
+        if not (_FOLDER.fullmatch(folder.name) and folder.is_dir()):
+            continue
+        with contextlib.suppress(FileNotFoundError):  # its owner may be deleting it
+            states = [path.stat() for path in (folder, *folder.iterdir())]
+            yield folder, max(state.st_mtime for state in states), sum(state.st_size for state in states)
+
+
+def _delete(folder: Path) -> None:
+    """Delete a render's own files, and the folder if nothing else is in it."""
+    for path in folder.iterdir():
+        if _OURS.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def _open_lock(folder: Path) -> IO[bytes]:
+    """The folder's lock file, made where missing, locked with others."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if fcntl is None:
+            return Path(os.devnull).open("ab")
+        try:
+            stream = (folder / "lock").open("ab")
+        except FileNotFoundError:  # deleted just now by the process that ended last
+            continue
+        _share(stream)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(stream.fileno()), (folder / "lock").stat()):
+                return stream
+        stream.close()
+
+
+def _share(stream: IO[bytes]) -> None:
+    """Hold the lock with others, until the stream is closed or the process ends."""
+    if fcntl is not None:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(stream, fcntl.LOCK_SH)
+
+
+def _take(stream: IO[bytes]) -> bool:
+    """Hold the lock alone; False where others hold it, and then it is not held at all any more."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held by others, or a file system without locks, where nobody can be asked
+        return False
+    return True
+
+
+def _no_space(folder: Path, what: str) -> OSError:
+    where = next(path for path in (folder, *folder.parents) if path.exists())
+    error = OSError(
+        f"The disk that holds {folder} is full ({_megabytes(shutil.disk_usage(where).free)} free): {what}. "
+        "Free some space and run the same again, or choose a folder on another disk."
+    )
+    error.errno = errno.ENOSPC
+    return error
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
