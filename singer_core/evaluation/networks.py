@@ -1,0 +1,144 @@
+"""Metrics that need weights of the user's: features for FID and FVD, SyncNet for LSE, faces for identity.
+
+Nothing is fetched. Every function raises `NotComputedError` saying which file goes where, or what to install.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from singer_core.evaluation.footage import Footage, windows
+from singer_core.evaluation.metric import NotComputedError
+from singer_core.evaluation.mouth import FaceTrack
+from singer_core.portrait.detection import detect_insightface
+from singer_core.portrait.identity import embed_face, find_identity_file, load_identity
+from singer_core.portrait.landmarks import FaceLandmarks
+
+Floats = NDArray[np.float64]
+
+INCEPTION = "inception-2015-12-05.pt"  # TorchScript, pool features (n, 2048); what clean-fid reads too
+I3D = "i3d_torchscript.pt"  # TorchScript, Kinetics-400 logits (n, 400), of StyleGAN-V
+I3D_SIDE = 224
+WINDOW = 16  # frames that I3D sees at once
+SYNCNET, S3FD = "syncnet_v2.model", "sfd_face.pth"
+INCEPTION_BATCH = 16
+IDENTITY_FRAMES = 32  # of a video, evenly spread
+
+
+def load_script(folder: Path, name: str, source: str) -> Any:
+    """A TorchScript network of `folder`. Raises NotComputedError; RuntimeError for a file of another kind."""
+    path = folder / name
+    if not path.is_file():
+        raise NotComputedError(f"put {name} ({source}) in {folder}", lacking=True)
+    try:
+        return torch.jit.load(path, map_location="cpu").eval()
+    except RuntimeError as error:
+        raise RuntimeError(f"{path} is not a TorchScript file. Fetch {name} of {source} again.") from error
+
+
+@torch.no_grad()
+def inception_features(footage: Footage, network: Any, device: torch.device) -> Floats:
+    """(s, 2048) features of every frame; the network scales the pictures itself."""
+    network = network.to(device)
+    rows: list[Tensor] = []
+    held: list[Tensor] = []
+    for index, picture in enumerate(footage.pictures()):
+        held.append(picture)
+        if len(held) == INCEPTION_BATCH or index == footage.frames - 1:
+            rows.append(network(torch.stack(held).to(device), return_features=True).double().cpu())
+            held = []
+    return torch.cat(rows).numpy()
+
+
+@torch.no_grad()
+def i3d_features(footage: Footage, network: Any, device: torch.device) -> Floats:
+    """(n, 400) logits of every 16-frame window, without overlap. Raises NotComputedError for fewer frames."""
+    network = network.to(device)
+    rows: list[Tensor] = []
+    for clip in windows(footage, WINDOW):
+        scaled = F.interpolate(clip.float(), (I3D_SIDE, I3D_SIDE), mode="bilinear", align_corners=False)
+        batch = (scaled / 127.5 - 1).movedim(1, 0)[None]  # f c H W -> 1 c f H W
+        logits = network(batch.to(device), rescale=False, resize=False, return_features=True)
+        rows.append(logits.double().cpu().reshape(1, -1))
+    if not rows:
+        raise NotComputedError(f"{footage.name} has {footage.frames} frames; {WINDOW} make one window")
+    return torch.cat(rows).numpy()
+
+
+def syncnet_errors(video: Path, sound: Path, folder: Path, device: torch.device) -> tuple[float, float]:
+    """(LSE-C, LSE-D) of a video file with the sound of another file, mean over the face tracks found.
+
+    By the package syncnet-python: 25 fps, 16 kHz, windows of 5 frames, offsets +-15.
+    """
+    missing = [name for name in (SYNCNET, S3FD) if not (folder / name).is_file()]
+    if missing:
+        raise NotComputedError(f"put {' and '.join(missing)} in {folder}", lacking=True)
+    try:
+        from syncnet_python import SyncNetPipeline
+    except ImportError as error:
+        raise NotComputedError(f"pip install syncnet-python ({error})", lacking=True) from error
+    files = {"syncnet_weights": str(folder / SYNCNET), "s3fd_weights": str(folder / S3FD)}
+    with tempfile.TemporaryDirectory(prefix="singer-") as scratch, contextlib.redirect_stdout(io.StringIO()):
+        try:
+            pipeline = SyncNetPipeline(files, device=str(device))
+            found = pipeline.inference(str(video), str(sound), cache_dir=str(Path(scratch) / "work"))
+        except FileNotFoundError as error:  # the package runs `ffmpeg`
+            raise NotComputedError(f"install the program ffmpeg ({error})", lacking=True) from error
+    confidences, distances = found[1], found[2]
+    if not confidences:
+        raise NotComputedError("SyncNet's detector found no face that stays for 50 frames")
+    return float(np.mean(confidences)), float(np.mean(distances))
+
+
+def identity_cosine(
+    footage: Footage,
+    faces: FaceTrack | None,
+    portrait: Image.Image,
+    portrait_face: FaceLandmarks | None,
+    folder: Path,
+) -> Floats:
+    """(n,) cosines of the faces in up to 32 frames to the face of the portrait.
+
+    faces, portrait_face   where they are; None = insightface looks for them
+    """
+    try:
+        network = load_identity(find_identity_file([folder]))
+    except FileNotFoundError as error:
+        remedy = f"put an identity network (singer convert glintr100.onnx identity.safetensors) in {folder}"
+        raise NotComputedError(remedy, lacking=True) from error
+    wanted = set(np.linspace(0, footage.frames - 1, min(IDENTITY_FRAMES, footage.frames)).round().astype(int))
+    own = embed_face(network, portrait, portrait_face or _find(portrait))
+    cosines = []
+    for index, picture in enumerate(footage.pictures()):
+        if index in wanted:
+            image = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
+            face = _find(image) if faces is None else faces.face(index)
+            cosines.append(float(F.cosine_similarity(own, embed_face(network, image, face), dim=0)))
+    return np.array(cosines)
+
+
+def _find(image: Image.Image) -> FaceLandmarks:
+    """The largest face of a picture."""
+    try:
+        found: Sequence[Any] = detect_insightface(image)
+    except (RuntimeError, FileNotFoundError) as error:
+        raise NotComputedError(
+            "give landmarks of the video's frames and of the portrait (--landmarks, --reference-landmarks), "
+            f"or let insightface find the faces: {error}",
+            lacking=True,
+        ) from error
+    if not found:
+        raise NotComputedError("insightface finds no face in the portrait or in one of the frames")
+    return found[0].landmarks

@@ -1,0 +1,78 @@
+"""Does the mouth sing? Its opening against the voice, and its motion where nothing is sung."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from singer_core.audio.activity import VOICE_FLOOR_DB, loudness_curve, vocal_activity
+from singer_core.audio.waveform import Waveform
+
+Floats = NDArray[np.float64]
+
+LEVEL_RANGE_DB = 40.0  # below the loud frames: where the vocal level is 0
+REACH_SECONDS = 0.4  # lags that are tried, both ways
+SHORTEST_SECONDS = 1.0  # of picture and of song, to correlate at all
+EDGE_SECONDS = 0.2  # around sung stretches: lips part before the voice and close after it
+SHORTEST_REST = 0.3  # seconds of rest, to say anything about rests
+
+
+@dataclass(frozen=True)
+class Match:
+    """Best correlation of two curves; lag > 0: the first is that many frames later than the second."""
+
+    correlation: float
+    lag: int
+
+
+def vocal_level(vocals: Waveform, fps: float, frames: int) -> Floats:
+    """(frames,) 0..1: loudness in dB, 1 at the 95th percentile of what is audible and 0 from 40 dB below."""
+    level = loudness_curve(vocals, fps, frames).double().numpy()
+    audible = level[level > VOICE_FLOOR_DB]
+    if audible.size == 0:
+        return np.zeros(frames)
+    top = np.quantile(audible, 0.95)
+    return np.clip((level - top) / LEVEL_RANGE_DB + 1, 0, 1)
+
+
+def sung_frames(vocals: Waveform, fps: float, frames: int) -> NDArray[np.bool_]:
+    """(frames,) True where the stem is sung."""
+    return vocal_activity(vocals, fps, frames).numpy() > 0.5
+
+
+def best_match(first: Floats, second: Floats, reach: int) -> Match | None:
+    """The lag in -reach..reach with the highest correlation, the smallest one where several tie.
+
+    first, second   (n,) each. None where a curve is constant at every lag.
+    """
+    found: Match | None = None
+    for lag in sorted(range(-reach, reach + 1), key=abs):
+        value = _correlation(first, second, lag)
+        if value is not None and (found is None or value > found.correlation + 1e-9):
+            found = Match(value, lag)
+    return found
+
+
+def rest_motion(opening: Floats, sung: NDArray[np.bool_], fps: float) -> float | None:
+    """Mean step of the opening from frame to frame inside rests over that in song; None without both.
+
+    opening   (s,) any unit;  sung  (s,)
+    The 0.2 s around sung stretches belong to neither.
+    """
+    edge = round(EDGE_SECONDS * fps)
+    near = np.convolve(sung, np.ones(2 * edge + 1), mode="same")[: len(sung)] > 0
+    step = np.abs(np.diff(opening))
+    song, rest = step[sung[1:] & sung[:-1]], step[~near[1:] & ~near[:-1]]
+    if len(rest) < SHORTEST_REST * fps or len(song) < SHORTEST_REST * fps or song.mean() < 1e-9:
+        return None
+    return float(rest.mean() / song.mean())
+
+
+def _correlation(first: Floats, second: Floats, lag: int) -> float | None:
+    """Pearson's, of first[t + lag] and second[t]."""
+    a, b = (first[lag:], second[: len(second) - lag]) if lag >= 0 else (first[:lag], second[-lag:])
+    if len(a) < 3 or a.std() < 1e-9 or b.std() < 1e-9:
+        return None
+    return float(np.corrcoef(a, b)[0, 1])

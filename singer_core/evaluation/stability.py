@@ -1,0 +1,132 @@
+"""What a video does that it should not: seams between clips, drift, flicker, loss of sharpness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+Floats = NDArray[np.float64]
+
+CORNER = 8  # a corner patch has 1 / 8 of the picture's sides
+LUMA = (0.299, 0.587, 0.114)  # BT.601 weights of red, green, blue
+
+
+@dataclass(frozen=True)
+class FrameReading:
+    """What is kept of one frame; grey levels are 0..255.
+
+    colour      (3,) mean level of red, green, blue
+    sharpness   variance of the Laplacian of the grey picture
+    step        mean absolute difference to the frame before, 0 for the first
+    corners     (4,) the same in the four corners
+    """
+
+    colour: Floats
+    sharpness: float
+    step: float
+    corners: Floats
+
+
+def read_frame(frame: Tensor, before: Tensor | None) -> FrameReading:
+    """frame, before   (3, H, W) uint8, RGB; before: the previous frame, None for the first."""
+    pixels = frame.float()
+    grey = luma(pixels)
+    laplacian = F.conv2d(grey[None, None], grey.new_tensor([[[[0, 1, 0], [1, -4, 1], [0, 1, 0]]]]))
+    change = torch.zeros_like(pixels) if before is None else (pixels - before.float()).abs()
+    high, wide = max(frame.shape[1] // CORNER, 1), max(frame.shape[2] // CORNER, 1)
+    patches = [change[:, rows, columns].mean() for rows in (slice(high), slice(-high, None))
+               for columns in (slice(wide), slice(-wide, None))]  # fmt: skip
+    return FrameReading(
+        colour=pixels.mean(dim=(1, 2)).double().numpy(),
+        sharpness=float(laplacian.double().var(unbiased=False)),
+        step=float(change.mean()),
+        corners=torch.stack(patches).double().numpy(),
+    )
+
+
+def luma(pixels: Tensor) -> Tensor:
+    """(3, H, W) -> (H, W) brightness."""
+    return (pixels * pixels.new_tensor(LUMA)[:, None, None]).sum(dim=0)
+
+
+@dataclass(frozen=True)
+class Seams:
+    """ratio: motion at seams over motion inside; band: how far from 1 that ratio is by chance."""
+
+    ratio: float
+    band: float
+
+    @property
+    def visible(self) -> bool:
+        """Above the aim of 1.05 and clearly above chance."""
+        return self.ratio > 1.05 and self.ratio > 1 + self.band
+
+
+def seams(step: Floats, clip: int) -> Seams | None:
+    """Mean step at frames clip, 2 clip, ... over the mean of all other steps; None without two whole clips.
+
+    step   (s,) change from the frame before, any unit, the first value ignored
+    The same ratio is taken at every other place of the clip: the chance band is the largest of those, and
+    three standard deviations of them, above 1.
+    """
+    if len(step) < 2 * clip or clip < 2 or step[1:].mean() < 1e-9:
+        return None
+    place, moved = np.arange(len(step))[1:] % clip, step[1:]
+    ratios = np.array([moved[place == p].mean() / max(moved[place != p].mean(), 1e-9) for p in range(clip)])
+    others = ratios[1:]
+    band = max(float(others.max() - 1), 3 * float(others.std()))
+    return Seams(float(ratios[0]), band)
+
+
+def colour_drift(colour: Floats, clip: int) -> Floats | None:
+    """(3,) mean level of the last `clip` frames minus that of the first; None for fewer than two clips.
+
+    colour   (s, 3) mean level of each channel
+    """
+    if len(colour) < 2 * clip:
+        return None
+    return colour[-clip:].mean(axis=0) - colour[:clip].mean(axis=0)
+
+
+def sharpness_change(sharpness: Floats, clip: int) -> float | None:
+    """Percent by which the mean sharpness of the last clip differs from the first's; None as above."""
+    if len(sharpness) < 2 * clip or sharpness[:clip].mean() < 1e-9:
+        return None
+    return float(100 * (sharpness[-clip:].mean() / sharpness[:clip].mean() - 1))
+
+
+def trend(curve: Floats, clip: int) -> float:
+    """Slope of a line through the means of the clips over its standard error: beyond +-4 it is no chance.
+
+    curve   (s,). 0 with fewer than four clips.
+    """
+    count = len(curve) // clip
+    if count < 4:
+        return 0.0
+    means = curve[: count * clip].reshape(count, clip).mean(axis=1)
+    at = np.arange(count) - (count - 1) / 2
+    slope = (at * means).sum() / (at**2).sum()
+    rest = means - means.mean() - slope * at
+    error = np.sqrt((rest**2).sum() / (count - 2) / (at**2).sum())
+    return float(slope / max(error, 1e-12))
+
+
+def flicker(colour: Floats) -> float | None:
+    """Mean distance of a frame's brightness from the mean of its neighbours', grey levels; None below 3."""
+    if len(colour) < 3:
+        return None
+    grey = colour @ np.array(LUMA)
+    return float(np.abs(grey[1:-1] - 0.5 * (grey[:-2] + grey[2:])).mean())
+
+
+def static_motion(corners: Floats) -> float | None:
+    """Mean step of the calmest corner, grey levels; None for one frame.
+
+    corners   (s, 4) change in each corner from the frame before, the first row ignored
+    """
+    return float(corners[1:].mean(axis=0).min()) if len(corners) > 1 else None
