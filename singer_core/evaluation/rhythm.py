@@ -15,7 +15,7 @@ def motion_beats(speed: Floats, fps: float) -> Floats:
     """Times in seconds of the local minima of a speed (s,): where a movement stops or turns round.
 
     speed[t] belongs to the step from frame t - 1 to frame t, the first value is ignored. The speed is
-    smoothed by a Gaussian first; minima in flat stretches do not count.
+    smoothed by a Gaussian first; of a flat minimum the middle counts.
     """
     step = np.asarray(speed, np.float64)[1:]
     reach = max(round(3 * SMOOTHING * fps), 1)
@@ -25,8 +25,10 @@ def motion_beats(speed: Floats, fps: float) -> Floats:
     smooth = np.convolve(np.pad(step, reach, mode="edge"), kernel / kernel.sum(), mode="valid")
     slope = np.diff(smooth)
     slope[np.abs(slope) < 1e-9 * max(smooth.max(), 1e-12)] = 0
-    minima = np.flatnonzero((slope[:-1] < 0) & (slope[1:] > 0)) + 1
-    return (minima + 1) / fps  # step i is centred on the start of frame i + 1
+    turning = np.flatnonzero(slope)
+    lowest = (slope[turning[:-1]] < 0) & (slope[turning[1:]] > 0)
+    first, last = turning[:-1][lowest] + 1, turning[1:][lowest]  # equal unless the minimum is flat
+    return ((first + last) / 2 + 1) / fps  # step i is centred on the start of frame i + 1
 
 
 def beat_alignment(beats: Floats, movements: Floats, sigma: float = SIGMA) -> float:
