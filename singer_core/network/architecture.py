@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from singer_core import constants
+
+LocatorInput = Literal["face", "portrait"]
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,9 @@ class Site:
 class Architecture:
     """Every width of a network; the defaults are the published ones.
 
-    msm_kernel   shape (D, 4, E, H, W) of the MSM's buffer; None for Hallo, which has no MSM
-    sfm_width    width the SFM's gate mixes over; None for Hallo
+    locator_input  what the face locator is shown: the box of the "face", or the "portrait" itself
+    msm_kernel     shape (D, 4, E, H, W) of the MSM's buffer; None for Hallo, which has no MSM
+    sfm_width      width the SFM's gate mixes over; None for Hallo
     """
 
     channels: tuple[int, ...] = (320, 640, 1280, 1280)
@@ -48,6 +52,7 @@ class Architecture:
     audio_tokens: int = constants.AUDIO_TOKENS
     audio_width: int = 768
     face_locator: tuple[int, ...] = constants.FACE_LOCATOR_WIDTHS
+    locator_input: LocatorInput = "face"
     msm_kernel: tuple[int, ...] | None = (1, constants.LATENT_CHANNELS, constants.TRAINED_CLIP_FRAMES, 64, 64)
     sfm_width: int | None = constants.SFM_WIDTH
 

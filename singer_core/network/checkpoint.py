@@ -179,7 +179,8 @@ def read_architecture(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[s
     """The widths behind published names and shapes; KeyError where a defining tensor is missing.
 
     Shapes do not show the number of heads. The authors tie it to the width of the SFM's gate; a file of ours
-    says it in its metadata (`singer.heads`); without either it is Stable Diffusion's 8.
+    says it in its metadata (`singer.heads`); without either it is Stable Diffusion's 8. Nor do they show what
+    the face locator reads: the face's box, unless a file of ours says otherwise (`singer.locator_input`).
     """
     unet, spectral = "denoising_unet.down_blocks.", "denoising_unet.hidden_spectral_weighting."
     levels, layers = 1 + _last(shapes, unet), 1 + _last(shapes, f"{unet}0.resnets.")
@@ -209,6 +210,7 @@ def read_architecture(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[s
         image_tokens=image_tokens // image_width,
         identity_width=shapes["imageproj.proj.weight"][1],
         face_locator=tuple(shapes[key][0] for key in locator),
+        locator_input="portrait" if metadata.get("singer.locator_input") == "portrait" else "face",
         msm_kernel=msm_kernel,
         sfm_width=sfm_width,
         **audio,

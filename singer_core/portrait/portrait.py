@@ -46,6 +46,12 @@ class Portrait:
     original: torch.Tensor | None = None
     alpha: torch.Tensor | None = None
 
+    def locator_input(self, kind: str) -> torch.Tensor:
+        """Input of a face locator, (1, 3, H, W): `region` for "face", `image` in [-1, 1] for "portrait"."""
+        if kind == "portrait":
+            return self.image[None] * 2 - 1
+        return self.region.expand(1, 3, -1, -1)
+
 
 def prepare_portrait(
     image: ImageLike,

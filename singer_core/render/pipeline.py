@@ -7,11 +7,13 @@ latents  -> denoised under portrait, song and carried frames, decoded, handed ou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from singer_core import constants
 from singer_core.audio.frames import AudioFeatures
@@ -23,7 +25,19 @@ from singer_core.options import SingerOptions
 from singer_core.portrait.colours import identity_for
 from singer_core.portrait.portrait import Portrait
 from singer_core.render.clips import Clip, finished_frames, plan_clips
-from singer_core.render.sampler import SpectralWeighting, branches_for, sample_clip
+from singer_core.render.sampler import NotFiniteError, SpectralWeighting, branches_for, sample_clip
+from singer_core.render.seams import (
+    cross_fade,
+    hold_statistics,
+    rest_before,
+    shared_noise_rows,
+    towards_portrait,
+)
+from singer_core.render.store import FORMAT, ClipStore, fingerprint
+
+log = logging.getLogger(__name__)
+
+_NAN_REMEDY = "Check the weights with `singer info` and the input pictures, or lower the guidance scales."
 
 
 @dataclass(frozen=True)
@@ -65,6 +79,11 @@ class PortraitConditions:
     pixels: Tensor
 
     @property
+    def outside_lips(self) -> Tensor:
+        """(h, w) in [0, 1]: everything but the mouth."""
+        return 1 - self.masks[0][2, 0].view(self.latent_size)
+
+    @property
     def latent_size(self) -> tuple[int, int]:
         return self.pixels.shape[1] // constants.VAE_STRIDE, self.pixels.shape[2] // constants.VAE_STRIDE
 
@@ -88,6 +107,16 @@ class RenderedClip:
 
 
 @dataclass(frozen=True)
+class _Song:
+    """What a render was asked for."""
+
+    portrait: Portrait
+    audio: AudioFeatures
+    weights: Tensor | None
+    conditions: PortraitConditions
+
+
+@dataclass(frozen=True)
 class SingerPipeline:
     """Network, VAE and options; holds nothing between calls."""
 
@@ -102,33 +131,101 @@ class SingerPipeline:
         seed: int = constants.DEFAULT_SEED,
         weights: Tensor | None = None,
         on_step: OnStep | None = None,
+        store: ClipStore | None = None,
+        span: range | None = None,
     ) -> Iterator[RenderedClip]:
         """The clips of the song in order, each before the next is begun: `audio.frames` pictures in all.
 
         weights  (s, 3) pose, face and lip weight of each frame; None = 1, as trained
+        store    opened under `store_key(...)` of the same arguments: clips that it has are not sampled again,
+                 and the others are saved in it. The clips have the same bits either way
+        span     frames of the song to render; None = all
+
+        Raises RuntimeError naming clip and step where the network gives NaN.
         """
-        options = self.options
-        conditions = self.portrait_conditions(portrait)
-        plan = plan_clips(audio.frames, options.clip_frames, options.overlap)
-        generator = torch.Generator().manual_seed(seed)
+        options, plan = self.options, self.plan(audio, span)
+        stop = audio.frames if span is None else span.stop
+        song = _Song(portrait, audio, weights, self.portrait_conditions(portrait))
         carried = locked = pending = None
-        for clip, following in zip(plan, [*plan[1:], None], strict=True):
-            noise = self.draw_noise(generator, conditions)
+        noises = self.noises(plan, seed, song.conditions)
+        for clip, following, noise in zip(plan, [*plan[1:], None], noises, strict=True):
             weighting = SpectralWeighting(self.network.adapter, options, locked)
             heard = self.audio_tokens(audio, clip)
-            references = self.reference_latents(conditions, carried)
-            start = self.clip_conditions(conditions, heard, references, _rows(weights, clip))
+            references = self.reference_latents(song.conditions, carried)
             report = None if on_step is None else _song_step(on_step, clip, len(plan), options.steps)
-            latents = sample_clip(self.network, options, noise, conditions.tokens, start, weighting, report)
-            latents = cross_fade(pending, latents)
-            finished = finished_frames(clip, following, audio.frames)
-            pictures = self.vae.decode(latents[: len(finished)])
+            latents = None if store is None else store.load(clip.index)
+            if latents is None:
+                latents = self._sample(song, clip, noise, heard, references, weighting, report)
+                latents = cross_fade(pending, latents).contiguous()
+                if store is not None:
+                    store.save(clip.index, latents)
+            elif report is not None:
+                report(options.steps - 1, latents)
+            latents = latents.to(self.network.device)
+            pictures = self.vae.decode(latents[: len(finished_frames(clip, following, stop))])
             if following is not None:
                 locked = weighting.kept(noise.to(self.network.dtype))
                 pending = latents[len(latents) - following.shared :]
                 last = following.carried_from(clip, options.motion_frames)
-                carried = self.carry(latents[last.start : last.stop], pictures[last.start : last.stop])
+                rest = options.reanchor and options.reanchor * rest_before(audio.activity, following.start)
+                carried = self.carry(
+                    latents[last.start : last.stop], pictures[last.start : last.stop], song.conditions, rest
+                )
             yield RenderedClip(clip, noise, heard, references, latents, pictures)
+
+    def plan(self, audio: AudioFeatures, span: range | None = None) -> list[Clip]:
+        """The clips of a song, or of some of its frames."""
+        span = range(audio.frames) if span is None else span
+        return plan_clips(span.stop, self.options.clip_frames, self.options.overlap, span.start)
+
+    def store_key(
+        self,
+        portrait: Portrait,
+        audio: AudioFeatures,
+        seed: int = constants.DEFAULT_SEED,
+        weights: Tensor | None = None,
+        span: range | None = None,
+    ) -> str:
+        """What determines every bit of the latents of `render`, hashed: the key of its `ClipStore`.
+
+        Reads all weights and features once. Not in it: the machine and its number of threads, which may
+        change last bits.
+        """
+        pictures = (portrait.image, portrait.region, portrait.masks, portrait.identity)
+        networks = (self.network, self.network.architecture, self.network.device.type, self.vae.vae)
+        frames = (audio.frames if span is None else (span.start, span.stop), audio.fps)
+        song = (audio.features, audio.activity if self.options.reanchor else None, weights)
+        return fingerprint(FORMAT, torch.__version__, networks, self.options, pictures, song, frames, seed)
+
+    def _sample(
+        self,
+        song: _Song,
+        clip: Clip,
+        noise: Tensor,
+        audio_tokens: Tensor,
+        reference_latents: Tensor,
+        weighting: SpectralWeighting,
+        report: Callable[[int, Tensor], None] | None,
+    ) -> Tensor:
+        """Latents of one clip, (f, 4, h, w); where half precision gives NaN, sampled again in float32."""
+
+        def attempt(conditions: PortraitConditions, heard: Tensor) -> Tensor:
+            start = self.clip_conditions(conditions, heard, reference_latents, _rows(song.weights, clip))
+            return sample_clip(self.network, self.options, noise, conditions.tokens, start, weighting, report)
+
+        where = f"Clip {clip.index + 1} (frames {clip.start} to {clip.stop})"
+        try:
+            return attempt(song.conditions, audio_tokens)
+        except NotFiniteError as error:
+            if self.network.dtype == torch.float32 or not self.options.retry_in_float32:
+                raise RuntimeError(f"{where}: {error}. {_NAN_REMEDY}") from error
+            log.warning("%s: %s; sampling the clip again in float32.", where, error)
+        with _in_float32(self.network):
+            try:
+                conditions = self.portrait_conditions(song.portrait)
+                return attempt(conditions, self.audio_tokens(song.audio, clip))
+            except NotFiniteError as error:
+                raise RuntimeError(f"{where}: {error}, after half precision. {_NAN_REMEDY}") from error
 
     @torch.no_grad()
     def portrait_conditions(self, portrait: Portrait) -> PortraitConditions:
@@ -136,13 +233,24 @@ class SingerPipeline:
         adapter, device, dtype = self.network.adapter, self.network.device, self.network.dtype
         identity = identity_for(portrait, self.network.architecture.identity_width)
         embeddings = torch.stack([torch.zeros_like(identity), identity]).to(device, dtype)
-        region = portrait.region.to(device, dtype).expand(1, 3, -1, -1)
+        shown = portrait.locator_input(self.network.architecture.locator_input).to(device, dtype)
         return PortraitConditions(
             tokens=adapter.image_projection(embeddings)[:, None],
             masks=tuple(mask[:, None].to(device, dtype) for mask in portrait.masks),
-            face=adapter.face_locator(region),
+            face=adapter.face_locator(shown),
             pixels=portrait.image.to(device) * 2 - 1,
         )
+
+    def noises(self, plan: Sequence[Clip], seed: int, conditions: PortraitConditions) -> Iterator[Tensor]:
+        """The noise of each clip, (f, 4, h, w); all from one generator."""
+        generator = torch.Generator().manual_seed(seed)
+        if self.options.clip_noise == "fresh":
+            for _ in plan:
+                yield self.draw_noise(generator, conditions)
+            return
+        first = self.draw_noise(generator, conditions)
+        for rows in shared_noise_rows(plan, generator):
+            yield first[rows.to(first.device)]
 
     def draw_noise(self, generator: torch.Generator, conditions: PortraitConditions) -> Tensor:
         """The next clip's noise, (f, 4, h, w); drawn on the CPU in the authors' order (channel, frame)."""
@@ -208,9 +316,21 @@ class SingerPipeline:
             return torch.cat([self.encode(portrait), carried])
         return self.encode(torch.cat([portrait, carried]))
 
-    def carry(self, latents: Tensor, pictures: Tensor) -> Tensor:
-        """What the next clip is shown: latents (k, 4, h, w), or pictures (k, 3, H, W), now in [-1, 1]."""
-        return latents if self.options.carry == "latents" else pictures * 2 - 1
+    def carry(
+        self, latents: Tensor, pictures: Tensor, conditions: PortraitConditions, rest: float = 0.0
+    ) -> Tensor:
+        """What the next clip is shown: latents (k, 4, h, w), or pictures (k, 3, H, W), now in [-1, 1].
+
+        rest  0 to 1: how far the portrait takes their place
+        """
+        as_latents = self.options.carry == "latents"
+        frames = latents if as_latents else pictures * 2 - 1
+        if not (self.options.hold_colours or rest):
+            return frames
+        still = self.encode(conditions.pixels[None])[0] if as_latents else conditions.pixels.to(frames)
+        if self.options.hold_colours:
+            frames = hold_statistics(frames, still, self.options.hold_colours, conditions.outside_lips)
+        return towards_portrait(frames, still, rest) if rest else frames
 
     def encode(self, pixels: Tensor) -> Tensor:
         """pixels (k, 3, H, W) in [-1, 1] -> latents (k, 4, h, w) on the network's device."""
@@ -219,14 +339,19 @@ class SingerPipeline:
         return self.vae.encode(pixels).to(self.network.device)
 
 
-def cross_fade(ending: Tensor | None, beginning: Tensor) -> Tensor:
-    """The later of two overlapping clips, (f, ...), its start blended with the other's `ending`."""
-    if ending is None or not len(ending):
-        return beginning
-    shared = len(ending)
-    ramp = torch.arange(1, shared + 1, device=beginning.device) / (shared + 1)
-    ramp = ramp.view(-1, *[1] * (beginning.ndim - 1))
-    return torch.cat([ending.lerp(beginning[:shared], ramp), beginning[shared:]])
+@contextlib.contextmanager
+def _in_float32(network: nn.Module) -> Iterator[None]:
+    """The network's weights in float32; afterwards as they were, which is exact."""
+    tensors = [*network.parameters(), *network.buffers()]
+    dtypes = [tensor.dtype for tensor in tensors]
+    try:
+        for tensor in tensors:
+            if tensor.is_floating_point():
+                tensor.data = tensor.data.float()
+        yield
+    finally:
+        for tensor, dtype in zip(tensors, dtypes, strict=True):
+            tensor.data = tensor.data.to(dtype)
 
 
 def _rows(weights: Tensor | None, clip: Clip) -> Tensor | None:

@@ -58,9 +58,10 @@ def published_tensors(
 def metadata_of(
     config: TrainConfig, arch: Architecture, extra: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """What shapes do not show: heads, noise schedule, clip length."""
+    """What shapes do not show: heads, what the face locator reads, noise schedule, clip length."""
     found = {
         "singer.heads": str(arch.heads),
+        "singer.locator_input": arch.locator_input,
         "singer.noise_schedule": config.noise_schedule,
         "singer.recipe": config.recipe,
         "singer.stage": str(config.stage),

@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from singer_core import constants
+from singer_core.network.architecture import LocatorInput
 from singer_core.network.projections import audio_windows
 from singer_core.network.weights import renamed_on_success, save_weights
 from singer_core.portrait import masks as face_masks
@@ -44,7 +45,7 @@ class Sample:
     carried    k 4 h w    frames before the clip
     windows    f k l d    audio features around every frame
     masks      3 n        one a level, level 0 first: full, face, lip
-    region     1 H W      face box, input of the face locator
+    shown      1|3 H W    input of the face locator: face box, or the portrait in [-1, 1]
     identity   e
     lips       f h w      1 in every frame's lip box, 0 elsewhere
     grey       4 h w      latents of a grey picture
@@ -55,7 +56,7 @@ class Sample:
     carried: Tensor
     windows: Tensor
     masks: tuple[Tensor, ...]
-    region: Tensor
+    shown: Tensor
     identity: Tensor
     lips: Tensor
     grey: Tensor
@@ -79,23 +80,32 @@ def collate(samples: list[Sample]) -> Sample:
 
 @dataclass(frozen=True)
 class Item:
-    """One performance on disk."""
+    """One performance on disk. `portraits`: its frames that are kept as pictures, where they are wanted."""
 
     path: Path
     frames: int
+    portraits: tuple[int, ...] = ()
 
 
 class ClipDataset:
     """Random clips of the performances in a folder.
 
-    Raises FileNotFoundError for a missing or empty folder, ValueError where no performance is long enough or
-    one is
-    damaged.
+    frames, carried  of a clip, and before it
+    locator_input    what the face locator is shown; for "portrait" the performances hold pictures
+    Raises FileNotFoundError for a missing or empty folder, ValueError where no performance is long enough,
+    one is damaged, or pictures are wanted and missing.
     """
 
-    def __init__(self, folder: Path, frames: int, carried: int, rule: MaskRule = "reference") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        frames: int,
+        carried: int,
+        rule: MaskRule = "reference",
+        locator_input: LocatorInput = "face",
+    ) -> None:
         self.frames, self.carried, self.rule = frames, carried, rule
-        found = [_item(path) for path in item_paths(folder)]
+        found = [_item(path, locator_input == "portrait") for path in item_paths(folder)]
         self.items = [item for item in found if item.frames >= frames + carried]
         if not self.items:
             raise ValueError(
@@ -104,10 +114,11 @@ class ClipDataset:
             )
 
     def sample(self, generator: torch.Generator) -> Sample:
-        """A random clip of a random performance, with a random frame of it as the portrait."""
+        """A random clip of a random performance; its portrait is a random frame, or one kept as picture."""
         item = self.items[_random(len(self.items), generator)]
         start = self.carried + _random(item.frames - self.frames - self.carried + 1, generator)
-        return self.clip(item, start, _random(item.frames, generator))
+        portrait = _random(len(item.portraits) or item.frames, generator)
+        return self.clip(item, start, item.portraits[portrait] if item.portraits else portrait)
 
     def clip(self, item: Item, start: int, portrait: int) -> Sample:
         """The clip that starts at frame `start`, with frame `portrait` as the reference."""
@@ -125,6 +136,7 @@ class ClipDataset:
             identity = file.get_tensor("identity").float() if "identity" in file.keys() else None  # noqa: SIM118
             grey = file.get_tensor("grey").float()
             own_masks = _own_masks(file)
+            picture = _picture(file, item, portrait)
         size = (near.shape[2] * constants.VAE_STRIDE, near.shape[3] * constants.VAE_STRIDE)
         seen = boxes if self.rule == "union" else boxes[portrait : portrait + 1]
         masks, region = own_masks or self._masks(seen, size)
@@ -134,7 +146,7 @@ class ClipDataset:
             carried=near[: self.carried],
             windows=audio_windows(heard, start - low, stop - low),
             masks=masks,
-            region=region[None],
+            shown=region[None] if picture is None else picture,
             identity=mean_colours(thumbnail, masks[0]) if identity is None else identity,
             lips=lip_boxes(boxes[start:stop], near.shape[2:]),
             grey=grey,
@@ -161,6 +173,14 @@ def _own_masks(file: Any) -> tuple[tuple[Tensor, ...], Tensor] | None:
         return None
     levels = tuple(file.get_tensor(f"masks_{level}") for level in range(face_masks.LEVELS))
     return levels, file.get_tensor("region").float() / 255
+
+
+def _picture(file: Any, item: Item, portrait: int) -> Tensor | None:
+    """Frame `portrait` in [-1, 1], (3, H, W), where the item keeps pictures."""
+    if not item.portraits:
+        return None
+    row = item.portraits.index(portrait)
+    return file.get_slice("portraits")[row : row + 1][0].float() / 127.5 - 1
 
 
 def lip_boxes(boxes: np.ndarray, size: tuple[int, int] | torch.Size) -> Tensor:
@@ -199,10 +219,18 @@ def describe(folder: Path, description: Mapping[str, object]) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _item(path: Path) -> Item:
+def _item(path: Path, pictures: bool) -> Item:
     try:
         with safe_open(path, framework="pt") as file:
-            return Item(path, file.get_slice("latents").get_shape()[0])
+            frames = file.get_slice("latents").get_shape()[0]
+            if not pictures:
+                return Item(path, frames)
+            if "portraits" not in file.keys():  # noqa: SIM118 - safe_open is no mapping
+                raise ValueError(
+                    f"{path.name} holds no pictures, which a network is trained on whose `locator_input` is "
+                    '"portrait". Prepare the data set again, or set "face".'
+                )
+            return Item(path, frames, tuple(file.get_tensor("portrait_frames").tolist()))
     except SafetensorError as error:
         raise ValueError(
             f"{path.name} is damaged ({error}). Delete it and prepare the data set again."

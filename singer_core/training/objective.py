@@ -168,14 +168,13 @@ def clip_conditions(
         heard = audio_tokens(network, batch.windows, noisy)
         if config.recipe == "authors" and draws.no_audio:
             heard = torch.zeros_like(heard)
-    region = batch.region.expand(-1, 3, -1, -1)
     return ClipConditions(
         branches=(branch,),
         frames=frames,
         audio=AudioTokens(heard, made=None),
         masks=tuple(level.transpose(0, 1).repeat_interleave(frames, 1) for level in batch.masks),
         weights=noisy.new_ones(1, 3),
-        face=network.adapter.face_locator(region).repeat_interleave(frames, 0),
+        face=network.adapter.face_locator(batch.shown.expand(-1, 3, -1, -1)).repeat_interleave(frames, 0),
         reference=reference,
     )
 

@@ -98,13 +98,14 @@ class Trainer:
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
         clip = config.stage == 2
+        self.network = starting_network(config) if network is None else network
         self.data = ClipDataset(
             config.data,
             frames=config.frames if clip else 1,
             carried=config.motion_frames if clip else 0,
             rule="union" if config.recipe == "authors" else "reference",
+            locator_input=self.network.architecture.locator_input,
         )
-        self.network = starting_network(config) if network is None else network
         self._check_data()
         self.trained = prepare_parameters(self.network, config)
         self.step = 0

@@ -65,7 +65,7 @@ def test_masks_and_embeddings_are_those_of_the_layout(prepared):
     assert (float(full), float(face), float(lip)) == pytest.approx(
         (201 / 255, 202 / 255, 203 / 255), abs=0.02
     )
-    assert float(sample.region[0, 20, 20]) == pytest.approx(200 / 255)
+    assert float(sample.shown[0, 20, 20]) == pytest.approx(200 / 255)
     assert sample.windows.shape == (4, 5, 2, 3)
     assert sample.lips[0, 5, 3] == 1 and sample.lips[0, 0, 0] == 0
 

@@ -258,7 +258,7 @@ def test_the_data_set_gives_true_neighbours_and_carried_frames(clips):
     assert torch.equal(sample.windows[1, 1], sample.windows[0, 2])
     assert sample.lips.any() and not sample.lips.all()
     assert [m.shape for m in sample.masks] == [(3, 256), (3, 64), (3, 16), (3, 4)]
-    assert dataclasses.replace(sample).region.max() == 1
+    assert dataclasses.replace(sample).shown.max() == 1
 
 
 def test_too_short_performances_are_named(clips, tmp_path):
