@@ -11,7 +11,7 @@ library.provide()
 from . import folders  # noqa: E402 - below here `singer_core` can be imported
 from .audio import SingerAudioEncode, SingerMotionWeights, SingerVocalSeparation  # noqa: E402
 from .conditioning import SingerConditioning  # noqa: E402
-from .loader import SingerModelLoader  # noqa: E402
+from .loader import SingerDemoLoader, SingerModelLoader  # noqa: E402
 from .portrait import SingerIdentityLoader, SingerPortrait  # noqa: E402
 from .sampling import SingerDDIM, SingerGuider, SingerNoise, SingerSampler  # noqa: E402
 from .spectral import SingerSelfAdaptiveFilter, SingerSpectralPlot, SingerSpectralWeighting  # noqa: E402
@@ -22,6 +22,7 @@ class SingerExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
             SingerModelLoader,
+            SingerDemoLoader,
             SingerVocalSeparation,
             SingerAudioEncode,
             SingerMotionWeights,

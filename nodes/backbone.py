@@ -38,6 +38,18 @@ BANK = "singer_bank"
 Options = dict[str, Any]
 
 
+class WidthFactor(float):
+    """Width of a level over that of the first, whose product with the latter is a number of channels.
+
+    Core multiplies the two and hands the product to its layers; the built-in model's factors are not whole.
+    """
+
+    def __mul__(self, width: float) -> int:
+        return round(float(self) * width)
+
+    __rmul__ = __mul__
+
+
 def unet_config(arch: Architecture) -> dict[str, Any]:
     """Arguments for core's `UNetModel`. Lists, because core's LoRA map needs `num_res_blocks` as one."""
     with_transformers = arch.levels - 1
@@ -47,7 +59,7 @@ def unet_config(arch: Architecture) -> dict[str, Any]:
         "out_channels": constants.LATENT_CHANNELS,
         "model_channels": arch.channels[0],
         "num_res_blocks": [arch.layers] * arch.levels,
-        "channel_mult": [width // arch.channels[0] for width in arch.channels],
+        "channel_mult": [WidthFactor(width / arch.channels[0]) for width in arch.channels],
         "num_heads": arch.heads,
         "num_head_channels": -1,
         "use_spatial_transformer": True,

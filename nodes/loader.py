@@ -1,4 +1,4 @@
-"""Loading the model."""
+"""Loading the model: a user's file, or the built-in one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from singer_core.options import OFFICIAL
 
 from . import folders
 from .library import needs_library
+from .sockets import SingerPortraitType
 
 WEIGHT_DTYPES = {
     "default": None,
@@ -92,3 +93,38 @@ class SingerModelLoader(io.ComfyNode):
         )
         path = folders.checkpoint_path(checkpoint)
         return io.NodeOutput(load_singer(path, options, WEIGHT_DTYPES[weight_dtype]))
+
+
+class SingerDemoLoader(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SingerDemoLoader",
+            display_name="Load SINGER Demo",
+            category="SINGER",
+            description="Gives the small built-in model with a portrait and a song, without any download.",
+            search_aliases=["example", "quick start", "built-in", "try singer", "test model"],
+            inputs=[],
+            outputs=[
+                io.Model.Output(
+                    display_name="model",
+                    tooltip="A small network for drawn faces of 128 x 128 pixels, in the paper's mode; "
+                    "guidance 1.5, 8 steps.",
+                ),
+                io.Vae.Output(display_name="vae", tooltip="The VAE that the model was trained with."),
+                SingerPortraitType.Output(
+                    display_name="portrait", tooltip="A drawn singer whom the model never saw."
+                ),
+                io.Audio.Output(
+                    display_name="audio",
+                    tooltip="5 seconds of a synthetic song. Encode it without an audio encoder.",
+                ),
+            ],
+        )
+
+    @classmethod
+    @needs_library
+    def execute(cls) -> io.NodeOutput:
+        from .builtin import builtin_model, builtin_portrait, builtin_song, builtin_vae
+
+        return io.NodeOutput(builtin_model(), builtin_vae(), builtin_portrait(), builtin_song())

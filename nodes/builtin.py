@@ -1,0 +1,47 @@
+"""The built-in model with its portrait and song, as core's types: nothing is downloaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.sd
+from comfy.model_patcher import ModelPatcher
+
+from singer_core.audio.waveform import read_audio
+from singer_core.demo import files
+from singer_core.network.taesd import comfyui_state
+from singer_core.network.weights import open_weights
+from singer_core.options import PAPER
+from singer_core.portrait.image import read_picture
+from singer_core.portrait.landmarks import read_landmarks
+from singer_core.portrait.portrait import Portrait, prepare_portrait
+
+from .loading import load_singer
+from .sound import to_audio
+
+SIZE = (128, 128)  # H, W: what the model was trained at
+
+
+def builtin_model() -> ModelPatcher:
+    """The small network, set to what it was trained for: mode `paper`."""
+    return load_singer(str(files.CHECKPOINT), PAPER)
+
+
+def builtin_vae() -> Any:
+    """Its VAE. Core knows TAESD 64 channels wide; the narrow one is filled up with zeros."""
+    weights = open_weights(files.VAE)
+    vae = comfy.sd.VAE(sd=comfyui_state({name: weights.tensor(name) for name in weights.shapes}))
+    vae.throw_exception_if_invalid()
+    return vae
+
+
+def builtin_portrait() -> Portrait:
+    """The drawn singer, whole, at the network's size."""
+    picture = read_picture(files.PORTRAIT)
+    landmarks = read_landmarks(files.LANDMARKS, picture.image.size)
+    return prepare_portrait(picture, SIZE, landmarks=landmarks, crop="squash")
+
+
+def builtin_song() -> dict[str, Any]:
+    """AUDIO of the synthetic voice."""
+    return to_audio(read_audio(files.SONG))

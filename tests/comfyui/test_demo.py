@@ -1,0 +1,73 @@
+"""The built-in model: what its loader hands on, against the library's own reading of the same files."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from singer_core.demo import files
+from singer_core.network.autoencoder import load_autoencoder
+from singer_core.options import PAPER
+from singer_core.portrait.colours import identity_for
+from singer_core.render.clips import Clip
+
+
+@pytest.fixture(scope="module")
+def demo(pack):
+    return pack("loader").SingerDemoLoader.execute().result
+
+
+@pytest.fixture(scope="module")
+def heard(pack, demo):
+    return pack("audio").SingerAudioEncode.execute(demo[3], 25.0, 0.0, 4, 32).result[0]
+
+
+def test_the_model_is_set_to_what_it_was_trained_for(pack, demo):
+    model = demo[0]
+    assert pack("loading").options_of(model) == PAPER
+    assert model.model.model_config.sampling_settings["beta_schedule"] == "linear"  # core's scaled_linear
+    assert model.model.architecture.trained_size == pack("builtin").SIZE
+
+
+def test_the_vae_is_the_librarys(demo):
+    """In core's units: latents are unscaled there, pictures channels last."""
+    vae, own = demo[1], load_autoencoder(files.VAE)
+    pixels = demo[2].image[None]
+    latents = vae.encode(pixels.movedim(1, -1))
+    expected = own.encode(pixels * 2 - 1)
+    torch.testing.assert_close(latents * 0.18215, expected, rtol=1e-3, atol=2e-3)
+    pictures = vae.decode(latents).movedim(-1, 1)
+    torch.testing.assert_close(pictures, own.decode(expected), rtol=1e-3, atol=2e-3)
+    assert -10 * (pictures - pixels).square().mean().log10() > 25  # dB
+
+
+def test_features_without_an_encoder_are_those_that_it_reads(demo, heard):
+    assert tuple(heard.features.shape[1:]) == (4, 32)
+    assert heard.features[0].numel() == demo[0].model.architecture.frame_features
+
+
+def test_it_knows_a_portrait_by_its_colours(pack, demo, heard):
+    model, _, portrait, _ = demo
+    pipeline = pack("run").SingerPipeline(managed(pack, model), None, PAPER)
+    tokens = pipeline.portrait_conditions(portrait).tokens
+    colours = identity_for(portrait, 9)
+    assert portrait.identity is None and colours.abs().max() > 0.1
+    adapter = model.model.diffusion_model.adapter
+    torch.testing.assert_close(tokens[1], adapter.image_projection(colours[None]))
+    assert pipeline.audio_tokens(heard, Clip(0, 0, 16, 0)).shape == (16, 8, 64)
+
+
+def managed(pack, model):
+    module = pack("model")
+    (reference,) = model.get_additional_models_with_key(module.REFERENCE)
+    return module.ManagedNetwork(model.model, reference, torch.device("cpu"))
+
+
+def test_a_clip_of_it_shows_the_singer(core, pack, demo, heard):
+    model, vae, portrait, _ = demo
+    node = pack("conditioning").SingerConditioning
+    positive, negative, latent = node.execute(vae, portrait, heard, 0, 4, 2, False).result
+    (out,) = core.common_ksampler(model, 1, 4, 1.5, "euler", "simple", positive, negative, latent)
+    pictures = vae.decode(out["samples"]).movedim(-1, 1)
+    error = (pictures - portrait.image).square().mean()
+    assert -10 * error.log10() > 12  # dB: random weights give less than 8
