@@ -1,0 +1,324 @@
+"""Files that a user fetches: what there is, under which terms, and fetching them on the user's word.
+
+Nothing here runs by itself, and `huggingface_hub` is imported when a file is fetched. Its session, headers,
+token, errors and `HF_ENDPOINT` are used; its `hf_hub_download` is not, because newer releases of it throw the
+part of a broken download away.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import hashlib
+import io
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+HUB = "https://huggingface.co"
+MEGABYTE = 1_000_000
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+Progress = Callable[[float], None]  # from 0 to 1
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One file that others publish.
+
+    purpose     what it is for
+    repository  on Hugging Face; None = it is not fetched, only named
+    source      its path there
+    folder      of ComfyUI's models folder that it belongs into
+    target      its path below that folder
+    megabytes   as the page says
+    sha256      None where the page says none to those without a login; the server then says it
+    page        where to read the terms, or to get it by hand
+    """
+
+    purpose: str
+    repository: str | None
+    source: str
+    folder: str
+    target: str
+    megabytes: int
+    sha256: str | None
+    terms: str
+    page: str
+
+    @property
+    def size(self) -> str:
+        return f"{self.megabytes / 1000:.2f} GB" if self.megabytes >= 1000 else f"{self.megabytes} MB"
+
+
+def _on_hub(
+    purpose: str,
+    repository: str,
+    source: str,
+    path: str,
+    megabytes: int,
+    terms: str,
+    sha256: str | None = None,
+) -> ModelFile:
+    folder, _, target = path.partition("/")
+    page = f"{HUB}/{repository}"
+    return ModelFile(purpose, repository, source, folder, target, megabytes, sha256, terms, page)
+
+
+# Sizes and hashes as public pages and LFS pointers state them; those of separators also stand in
+# `audio/separation.py`.
+FILES: dict[str, ModelFile] = {
+    "singer": _on_hub(
+        "the network of SINGER", "yl2333/SINGER", "net.pth", "singer/net.pth", 4850, "none stated"
+    ),
+    "hallo": _on_hub(
+        "the network of Hallo, without MSM and SFM",
+        "fudan-generative-ai/hallo",
+        "hallo/net.pth",
+        "singer/hallo/net.pth",
+        4850,
+        "MIT",
+    ),
+    "sd-vae-ft-mse": _on_hub(
+        "VAE: pictures to latents and back",
+        "stabilityai/sd-vae-ft-mse",
+        "diffusion_pytorch_model.safetensors",
+        "vae/sd-vae-ft-mse.safetensors",
+        335,
+        "MIT",
+        "a1d993488569e928462932c8c38a0760b874d166399b14414135bd9c42df5815",
+    ),
+    "wav2vec2-base-960h": _on_hub(
+        "audio encoder: what is sung",
+        "facebook/wav2vec2-base-960h",
+        "model.safetensors",
+        "audio_encoders/wav2vec2-base-960h.safetensors",
+        378,
+        "Apache-2.0",
+        "8aa76ab2243c81747a1f832954586bc566090c83a0ac167df6f31f0fa917d74a",
+    ),
+    "face-landmarker": _on_hub(
+        "ComfyUI's own face landmarks (MediaPipe)",
+        "Comfy-Org/mediapipe",
+        "detection/mediapipe_face_fp32.safetensors",
+        "detection/mediapipe_face_fp32.safetensors",
+        5,
+        "Apache-2.0",
+        "a98c4806081d40eba35102a0f6dc0000c2e1388b72cf24e691703d0605bd888a",
+    ),
+    "glintr100": _on_hub(
+        "identity: who the singer is (ArcFace, optional)",
+        "DIAMONIK7777/antelopev2",
+        "glintr100.onnx",
+        "insightface/glintr100.onnx",
+        261,
+        "non-commercial research only (insightface)",
+        "4ab1d6435d639628a6f3e5008dd4f929edf4c4124b1a7169e1048f9fef534cdf",
+    ),
+    "kim-vocal-2": _on_hub(
+        "vocals out of a mix, the authors' choice",
+        "huangjackson/Kim_Vocal_2",
+        "Kim_Vocal_2.onnx",
+        "audio_separation/Kim_Vocal_2.onnx",
+        67,
+        "none stated",
+        "ce74ef3b6a6024ce44211a07be9cf8bc6d87728cc852a68ab34eb8e58cde9c8b",
+    ),
+    "mel-band-roformer": _on_hub(
+        "vocals out of a mix, best and slowest",
+        "KimberleyJSN/melbandroformer",
+        "MelBandRoformer.ckpt",
+        "audio_separation/MelBandRoformer.ckpt",
+        913,
+        "see its page",
+        "87201f4d31afb5bc79993230fc49446918425574db48c01c405e44f365c7559e",
+    ),
+    "hdemucs": ModelFile(
+        "vocals out of a mix (torchaudio)",
+        None,
+        "",
+        "audio_separation",
+        "hdemucs_high_trained.pt",
+        335,
+        "a004b2790d73ffeaa535db458a1a79b539dfdbafbccc31f275d07e632ebd7816",
+        "none stated for the weights",
+        "https://download.pytorch.org/torchaudio/models/hdemucs_high_trained.pt",
+    ),
+}
+
+
+def find_file(name: str) -> ModelFile:
+    """The file of a name. Raises ValueError naming the nearest known one."""
+    if name not in FILES:
+        near = difflib.get_close_matches(name, FILES, n=1, cutoff=0.0)[0]
+        raise ValueError(
+            f"There is no file {name!r}; the nearest name is {near!r}. `singer download` lists all of them."
+        )
+    return FILES[name]
+
+
+def download(name: str, folder: Path, progress: Progress | None = None) -> Path:
+    """Fetch a file of `FILES` into `folder`, the one of its kind (such as models/vae); returns its path.
+
+    A file that is there already is kept and checked. A download that broke off goes on where it stopped; it
+    lies beside its place as `.NAME.HASH.part` and gets its name when its hash is right.
+
+    Raises ValueError for an unknown name or a file that is not on Hugging Face, ConnectionError offline,
+    PermissionError where the server wants a login or accepted terms, FileNotFoundError where it has no such
+    file, RuntimeError for another file than the expected, OSError where the disk is full.
+    """
+    file = find_file(name)
+    if file.repository is None:
+        raise ValueError(
+            f"{file.target} is not on Hugging Face and is not fetched. Get it from {file.page} ({file.size}) "
+            f"and put it into {folder}."
+        )
+    target = folder / file.target
+    if target.exists() and file.sha256 is not None:
+        return _checked(target, file.sha256, file)
+    with _explained(file, folder):
+        remote = _ask(file)
+    if target.exists():
+        return _checked(target, remote.sha256, file) if remote.sha256 else target
+    part = target.with_name(f".{target.name}.{(remote.sha256 or 'unknown')[:12]}.part")
+    with _explained(file, folder):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _fetch(remote, part, progress)
+    if remote.sha256 is None:
+        logger.warning("%s: the server names no hash; only the size was checked", target.name)
+    elif _hash(part) != remote.sha256:
+        part.unlink()
+        raise RuntimeError(
+            f"{target.name} arrived damaged: its SHA-256 is not {remote.sha256}. It was removed; fetch it "
+            "again."
+        )
+    part.replace(target)
+    logger.info("%s: %s", target, file.terms)
+    return target
+
+
+@dataclass(frozen=True)
+class _Remote:
+    """A file on the server: address of one version, bytes and SHA-256, each None where it is not said."""
+
+    url: str
+    headers: dict[str, str]
+    size: int | None
+    sha256: str | None
+
+
+def _ask(file: ModelFile) -> _Remote:
+    """What the server says of a file. RuntimeError where it is not the one that is known."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.utils import build_hf_headers
+
+    assert file.repository is not None
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
+    found = get_hf_file_metadata(hf_hub_url(file.repository, file.source, endpoint=endpoint))
+    url = hf_hub_url(file.repository, file.source, revision=found.commit_hash, endpoint=endpoint)
+    sha256 = found.etag if _SHA256.fullmatch(found.etag or "") else None
+    if file.sha256 and sha256 and file.sha256 != sha256:
+        raise RuntimeError(
+            f"{file.repository} now holds another {file.source} (SHA-256 {sha256[:12]}...) than the one that "
+            f"is known to work ({file.sha256[:12]}...). Nothing was fetched; look at {file.page}."
+        )
+    # Ranges of a compressed transfer could not be joined.
+    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
+    return _Remote(url, headers, found.size, file.sha256 or sha256)
+
+
+def _fetch(remote: _Remote, part: Path, progress: Progress | None) -> None:
+    """Complete the file `part` from the server. OSError where it cannot fit on the disk."""
+    from huggingface_hub.file_download import http_get
+
+    if remote.size is not None and part.exists() and part.stat().st_size > remote.size:
+        part.unlink()
+    with _Part(part, remote.size, progress) as stream:
+        there = stream.tell()
+        missing = (remote.size or 0) - there
+        if missing > shutil.disk_usage(part.parent).free:
+            raise OSError(errno.ENOSPC, "no room")
+        if there != remote.size:
+            http_get(remote.url, stream, resume_size=there, headers=remote.headers, expected_size=remote.size)
+
+
+class _Part(io.BufferedWriter):
+    """A file that is appended to, telling how much of it is there."""
+
+    def __init__(self, path: Path, size: int | None, progress: Progress | None) -> None:
+        super().__init__(io.FileIO(path, "ab"))
+        self._size, self._progress = size, progress
+
+    def write(self, data: Any) -> int:
+        count = super().write(data)
+        if self._progress is not None and self._size:
+            self._progress(min(self.tell() / self._size, 1.0))
+        return count
+
+
+@contextmanager
+def _explained(file: ModelFile, folder: Path) -> Iterator[None]:
+    """Turn what network and disk raise into one error with a remedy."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    by_hand = f"or get it by hand from {file.page} ({file.size}) and put it into {folder} as {file.target}"
+    try:
+        yield
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        what = f"{file.repository}/{file.source}"
+        if status in (401, 403):
+            raise PermissionError(
+                f"The server refuses {what} (HTTP {status}): its owner wants a login or accepted terms. "
+                f"Accept them on {file.page}, log in with `hf auth login` (or set HF_TOKEN), and try again."
+            ) from error
+        if status == 404:
+            raise FileNotFoundError(
+                f"The server has no {what} (HTTP 404): it was moved or is no longer public. Look at "
+                f"{file.page}; where HF_ENDPOINT is set, its mirror may lack it."
+            ) from error
+        raise ConnectionError(
+            f"The server answered HTTP {status} for {what}. Try again later: what has arrived is kept; "
+            f"{by_hand}."
+        ) from error
+    except (OSError, *HfHubHTTPError.__bases__) as error:  # connection errors of httpx are no OSError
+        number = getattr(error, "errno", None)
+        if number in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(
+                f"There is no room for {file.target} ({file.size}) in {folder}. Make room and try again: "
+                "what has arrived is kept."
+            ) from error
+        if number is not None:
+            raise
+        said = (str(error).splitlines() or [""])[0].rstrip(". ") or type(error).__name__
+        raise ConnectionError(
+            f"{file.target} could not be fetched from {os.environ.get('HF_ENDPOINT') or HUB}: {said}. Check "
+            "the connection, HF_ENDPOINT and HF_HUB_OFFLINE, and try again: what has arrived is kept; "
+            f"{by_hand}."
+        ) from error
+
+
+def _checked(target: Path, sha256: str, file: ModelFile) -> Path:
+    """A file that was there before. RuntimeError where it is another."""
+    found = _hash(target)
+    if found != sha256:
+        raise RuntimeError(
+            f"{target} exists but is another file: its SHA-256 is {found[:12]}..., not {sha256[:12]}... It "
+            f"was left alone. Move it away and fetch {file.target} again."
+        )
+    return target
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(MEGABYTE):
+            digest.update(block)
+    return digest.hexdigest()
