@@ -19,6 +19,7 @@ MsmInput = Literal["initial_noise", "every_step", "expected", "locked", "off"]
 MsmScale = Literal["sum", "trained_length"]
 ReferenceRows = Literal["alternating", "portrait"]
 Carry = Literal["pixels", "latents"]
+ClipNoise = Literal["fresh", "shared"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,11 @@ class SingerOptions:
     motion_frames      last frames of a clip that the next one is shown
     carry              those frames as decoded "pixels" (encoded again) or as "latents"
     overlap            frames that neighbouring clips share and cross-fade
+    clip_noise         every clip starts from "fresh" noise, or from the first clip's, shuffled ("shared")
+    hold_colours       0 to 1: how far mean and deviation of carried frames are brought to the portrait's
+    reanchor           0 to 1: how far the portrait replaces carried frames where the voice rests; needs the
+                       vocal activity of the song
+    retry_in_float32   a clip that turns into NaN in half precision is sampled once more in float32
     """
 
     steps: int = constants.DEFAULT_STEPS
@@ -90,6 +96,10 @@ class SingerOptions:
     motion_frames: int = constants.MOTION_FRAMES
     carry: Carry = "pixels"
     overlap: int = 0
+    clip_noise: ClipNoise = "fresh"
+    hold_colours: float = 0.0
+    reanchor: float = 0.0
+    retry_in_float32: bool = True
 
     def __post_init__(self) -> None:
         _require(self.steps >= 1, "steps", self.steps, "at least 1")
@@ -98,7 +108,8 @@ class SingerOptions:
             _require(
                 0 <= getattr(self, name) <= 100, name, getattr(self, name), "0 to 100 (the authors use 3.5)"
             )
-        _require(0 <= self.guidance_rescale <= 1, "guidance_rescale", self.guidance_rescale, "0 to 1")
+        for name in ("guidance_rescale", "hold_colours", "reanchor"):
+            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "0 to 1")
         even = self.clip_frames >= 2 and self.clip_frames % 2 == 0
         _require(even, "clip_frames", self.clip_frames, "an even number from 2 (the wavelets pair frames)")
         _require(self.motion_frames >= 1, "motion_frames", self.motion_frames, "at least 1")
@@ -133,6 +144,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "msm_scale": get_args(MsmScale),
     "reference_rows": get_args(ReferenceRows),
     "carry": get_args(Carry),
+    "clip_noise": get_args(ClipNoise),
 }
 
 

@@ -20,18 +20,18 @@ class Clip:
         return range(end - count, end)
 
 
-def plan_clips(frames: int, length: int, overlap: int = 0) -> list[Clip]:
-    """Clips of `length` frames that cover [0, frames), neighbours sharing `overlap`.
+def plan_clips(stop: int, length: int, overlap: int = 0, start: int = 0) -> list[Clip]:
+    """Clips of `length` frames that cover [start, stop), neighbours sharing `overlap`.
 
-    All have the full length; the last may reach beyond the song, where it is padded.
+    All have the full length; the last may reach beyond `stop`, where it is padded.
     """
-    clips = [Clip(0, 0, length, 0)]
-    while clips[-1].stop < frames:
-        start = clips[-1].stop - overlap
-        clips.append(Clip(len(clips), start, start + length, overlap))
+    clips = [Clip(0, start, start + length, 0)]
+    while clips[-1].stop < stop:
+        first = clips[-1].stop - overlap
+        clips.append(Clip(len(clips), first, first + length, overlap))
     return clips
 
 
-def finished_frames(clip: Clip, following: Clip | None, frames: int) -> range:
-    """Positions in a clip that nothing will change any more: without what the next clip cross-fades."""
-    return range(min(following.start if following else clip.stop, frames) - clip.start)
+def finished_frames(clip: Clip, following: Clip | None, stop: int) -> range:
+    """Positions in a clip before frame `stop` that nothing will change: without what the next cross-fades."""
+    return range(min(following.start if following else clip.stop, stop) - clip.start)

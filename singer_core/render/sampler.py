@@ -27,6 +27,10 @@ from singer_core.options import SingerOptions
 OnStep = Callable[[int, Tensor], None]  # index of the step, latents after it
 
 
+class NotFiniteError(RuntimeError):
+    """A step gave NaN or infinity."""
+
+
 def branches_for(options: SingerOptions) -> tuple[Branch, ...]:
     """The guidance branches that a step needs: one without guidance, two with one scale, three with two."""
     if not options.guided:
@@ -110,6 +114,8 @@ def sample_clip(
     noise         (f, 4, h, w) float32
     image_tokens  (2, 1, n, d) [unconditional, conditional]
     clip          its conditions, with the audio tokens before the MSM
+
+    Raises NotFiniteError right after the step that gave NaN or infinity.
     """
     scheduler = ddim(options.noise_schedule, options.steps)
     latents = noise
@@ -119,6 +125,8 @@ def sample_clip(
             clip = dataclasses.replace(clip, audio=AudioTokens(weighting(heard, latents.to(dtype))))
         prediction = network(latents.to(dtype), timestep, image_tokens, clip).float()
         latents = scheduler.step(guide(prediction, options), timestep, latents).prev_sample
+        if not latents.isfinite().all():
+            raise NotFiniteError(f"step {step + 1} of {options.steps} gave NaN or infinity in {dtype}")
         if on_step is not None:
             on_step(step, latents)
     return latents

@@ -129,11 +129,8 @@ class ClipStore:
         Raises OSError (ENOSPC), naming the space that is needed, where the disk is full.
         """
         latents = latents.detach().cpu().contiguous()
-        metadata = {
-            "format": "pt",
-            "singer.clip": str(index),
-            "singer.sha256": self._digest(index, latents),
-        }
+        # One entry: safetensors writes several in an order of its own, and equal clips are to be equal files.
+        metadata = {"singer.sha256": self._digest(index, latents)}
         content = save({"latents": latents}, metadata)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)  # it may have been deleted meanwhile

@@ -1,0 +1,94 @@
+"""What keeps a long song steady from clip to clip: on plain tensors, for any sampler.
+
+Each of these is an option of `singer_core.options` and off in `official`. Frames come as latents (k, 4, h, w)
+or as pictures (k, 3, H, W); "the portrait" is the portrait's latents or picture of the same kind.
+
+    shared_noise_rows   every clip starts from the frames of one noise, shuffled     clip_noise = "shared"
+    cross_fade          frames that two clips share                                   overlap
+    hold_statistics     colour and contrast of carried frames                         hold_colours
+    rest_before, towards_portrait   start afresh where the voice rests                reanchor
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from singer_core.render.clips import Clip
+
+REST_FRAMES = 4  # frames on either side of a boundary that must be silent
+
+
+def shared_noise_rows(plan: Sequence[Clip], generator: torch.Generator) -> list[Tensor]:
+    """For every clip, which frame of the first clip's noise each of its frames starts from, (f,) each.
+
+    FreeNoise (Qiu et al. 2023, arXiv 2310.15169): frames that leave the window come back at its other end,
+    shuffled. So frames that two clips share have one noise, and each clip has every frame of it exactly once.
+    """
+    rows = torch.arange(plan[0].stop - plan[0].start)
+    found = [rows]
+    for clip in plan[1:]:
+        new = len(rows) - clip.shared
+        rows = torch.cat([rows[new:], rows[:new][torch.randperm(new, generator=generator)]])
+        found.append(rows)
+    return found
+
+
+def cross_fade(ending: Tensor | None, beginning: Tensor) -> Tensor:
+    """The later of two overlapping clips, (f, ...), its start blended with the other's `ending`."""
+    if ending is None or not len(ending):
+        return beginning
+    shared = len(ending)
+    ramp = torch.arange(1, shared + 1, device=beginning.device) / (shared + 1)
+    ramp = ramp.view(-1, *[1] * (beginning.ndim - 1))
+    return torch.cat([ending.lerp(beginning[:shared], ramp), beginning[shared:]])
+
+
+def hold_statistics(frames: Tensor, portrait: Tensor, strength: float, where: Tensor | None = None) -> Tensor:
+    """Frames whose mean and deviation are moved to the portrait's, channel by channel (AdaIN).
+
+    frames    (k, c, h, w), treated as one: differences between them stay
+    portrait  (c, h, w)
+    strength  0 leaves the frames, 1 moves all the way
+    where     (h', w') weight of each place in the statistics, resized; None = everywhere alike. Leave the
+              mouth out: an open one is dark, which is no drift
+    """
+    share = frames.new_ones(1, 1, *frames.shape[-2:])
+    if where is not None:
+        share = F.interpolate(where[None, None].to(frames), frames.shape[-2:])
+    share = share / share.sum()
+    mean, deviation = _statistics(frames, share)
+    wanted_mean, wanted_deviation = _statistics(portrait[None].to(frames), share)
+    moved = (frames - mean) * (wanted_deviation / deviation.clamp_min(1e-6)) + wanted_mean
+    return frames.lerp(moved, strength)
+
+
+def _statistics(frames: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted mean and deviation of each channel, (1, c, 1, 1); share (1, 1, h, w) sums to 1."""
+    mean = (frames * share).sum((2, 3), keepdim=True).mean(0, keepdim=True)
+    variance = ((frames - mean).square() * share).sum((2, 3), keepdim=True).mean(0, keepdim=True)
+    return mean, variance.sqrt()
+
+
+def rest_before(activity: Tensor | None, start: int, reach: int = REST_FRAMES) -> float:
+    """How much the voice rests around frame `start`: 1 = silent for `reach` frames on both sides, 0 = sung.
+
+    activity  (s,) vocal activity in [0, 1] of every frame; None = unknown, which counts as sung
+    """
+    if activity is None:
+        return 0.0
+    around = activity[max(start - reach, 0) : start + reach]
+    return 1 - float(around.max()) if len(around) else 1.0
+
+
+def towards_portrait(frames: Tensor, portrait: Tensor, share: float) -> Tensor:
+    """Carried frames (k, c, h, w) that end at the portrait (c, h, w), a cross-fade over the k frames.
+
+    share  how far the last of them goes, 0 to 1
+    """
+    count = len(frames)
+    ramp = torch.arange(1, count + 1, device=frames.device).view(-1, 1, 1, 1) * (share / count)
+    return frames.lerp(portrait[None].to(frames).expand_as(frames), ramp.to(frames))
