@@ -20,9 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-HELD_OUT = 700  # times a million: seeds of people and songs that no training set reaches
 CONFIG = Path(__file__).parents[1] / "singer_core" / "training" / "configs" / "builtin.toml"
 
 
@@ -96,79 +94,25 @@ def sample(args: argparse.Namespace) -> None:
     if newest is None:
         raise SystemExit(f"There is no checkpoint in {args.folder / 'run'}. Run the step `train` first.")
     name = NETWORK if args.raw or not (newest / AVERAGE).exists() else AVERAGE
+    import held_out as h
+
+    models = h.Models.load(newest / name, args.folder / "vae" / "vae.safetensors")
+    options = h.DEMO.but(steps=args.denoise, reference_scale=args.reference, audio_scale=args.audio)
     sheet, measures = [], []
     for number in range(args.people):
-        frames, found = sing(newest / name, args, HELD_OUT * 1_000_000 + number)
-        sheet.append(frames)
+        show = h.performance(number, args.seconds)
+        truth = h.true_frames(show)
+        made, seconds = h.render(models, show, options)
+        found = {**h.measure(show, truth, made, options), "seconds": seconds}
+        found.pop("opening")
+        sheet.append(h.strip(truth, made))
         measures.append(found)
         print(json.dumps({key: round(float(value), 3) for key, value in found.items()}), flush=True)
     target = args.folder / f"{newest.name}-sheet.png"
-    Image.fromarray(np.concatenate(sheet)).save(target)
-    means = {key: float(np.mean([m[key] for m in measures])) for key in measures[0]}
-    print(target, json.dumps({key: round(value, 3) for key, value in means.items()}))
-
-
-def sing(checkpoint: Path, args: argparse.Namespace, seed: int) -> tuple[np.ndarray, dict[str, float]]:
-    """16 frames of truth above 16 rendered ones, and the measures of the whole song."""
-    from singer_core.network.checkpoint import load_network, open_checkpoint
-    from singer_core.options import PAPER
-    from singer_core.portrait.colours import colour_identity
-    from singer_core.portrait.landmarks import FaceLandmarks
-    from singer_core.portrait.portrait import prepare_portrait
-    from singer_core.render.pipeline import SingerPipeline
-    from singer_core.training.drawn import DrawnWorld, song_features
-    from singer_core.training.synthetic import Identity, Performance, Song
-
-    song = Song.random(seed, args.seconds, "pop", accompaniment=False)
-    show = Performance(Identity.random(seed), song, size=128)
-    truth = np.stack([show.frame(i) for i in range(len(show))])
-    landmarks = FaceLandmarks(torch.from_numpy(show.landmarks(0)))
-    portrait = prepare_portrait(
-        torch.from_numpy(truth[0]).permute(2, 0, 1).float() / 255,
-        (128, 128),
-        landmarks=landmarks,
-        crop="squash",
-    )
-    colours = colour_identity(portrait.image, portrait.masks[0])
-    portrait = dataclasses.replace(portrait, identity=colours)
-    options = PAPER.but(
-        steps=args.denoise, reference_scale=args.reference, audio_scale=args.audio, carry="latents"
-    )
-    network = load_network(open_checkpoint(checkpoint), torch.float32)
-    pipeline = SingerPipeline(network, load_vae(args.folder), options)
-    heard = song_features(song, DrawnWorld(1))
-    began = time.monotonic()
-    pictures = torch.cat([clip.pictures for clip in pipeline.render(portrait, heard, seed=1)])[: len(show)]
-    seconds = time.monotonic() - began
-    made = (pictures.permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)
-    chosen = np.linspace(0, len(show) - 1, 16).round().astype(int)
-    rows = [np.concatenate(list(x[chosen]), axis=1) for x in (truth, made)]
-    return np.concatenate(rows), {**measure(show, truth, made), "seconds": seconds}
-
-
-def measure(show: Any, truth: np.ndarray, made: np.ndarray) -> dict[str, float]:
-    """Sync of the mouth, motion in rests over motion in song, colour error, PSNR of the first frame."""
-    from singer_core.training.drawn import face_boxes
-    from singer_core.training.synthetic import measured_opening
-
-    boxes = np.stack([face_boxes(show.landmarks(i))[1] for i in range(len(show))])
-    box = (*boxes[:, :2].min(0) - 1, *boxes[:, 2:].max(0) + 2)
-    opening = np.array([measured_opening(frame, box, show.identity) for frame in made])
-    lags = {lag: correlation(opening, show.motion.opening, lag) for lag in range(-5, 6)}
-    best = max(lags, key=lambda lag: lags[lag])
-    error = (made.astype(float) - truth.astype(float)) / 255
-    first = float(-10 * np.log10(np.mean(error[0] ** 2) + 1e-10))
-    colour = float(np.abs(error.mean((0, 1, 2))).mean())
-    whole = float(-10 * np.log10(np.mean(error**2) + 1e-10))
-    return {"sync": lags[best], "lag": best, "psnr0": first, "psnr": whole, "colour": colour}
-
-
-def correlation(made: np.ndarray, true: np.ndarray, lag: int) -> float:
-    """Correlation of the made curve `lag` frames later with the true one."""
-    first, second = (made[lag:], true[: len(true) - lag]) if lag >= 0 else (made[:lag], true[-lag:])
-    if first.std() < 1e-6 or second.std() < 1e-6:
-        return 0.0
-    return float(np.corrcoef(first, second)[0, 1])
+    h.save_picture(target, np.concatenate(sheet))
+    common = set.intersection(*(set(found) for found in measures))
+    means = {key: round(float(np.nanmean([found[key] for found in measures])), 3) for key in sorted(common)}
+    print(target, json.dumps(means))
 
 
 def export(args: argparse.Namespace) -> None:

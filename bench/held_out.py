@@ -1,0 +1,284 @@
+"""Held-out people sing held-out songs: renders of them, and what is measured on a render.
+
+Seeds beyond 700 million reach no training set. A render is made once; every measure reads it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from singer_core.audio.frames import AudioFeatures
+from singer_core.network.autoencoder import Autoencoder, load_autoencoder
+from singer_core.network.backbone import SingerNetwork
+from singer_core.network.checkpoint import load_network, open_checkpoint
+from singer_core.options import PAPER, SingerOptions
+from singer_core.portrait.landmarks import FaceLandmarks
+from singer_core.portrait.portrait import Portrait, prepare_portrait
+from singer_core.render.clips import plan_clips
+from singer_core.render.pipeline import SingerPipeline
+from singer_core.training.drawn import DrawnWorld, face_boxes, song_features
+from singer_core.training.synthetic import Identity, Performance, Song, measured_opening
+
+FIRST_SEED = 700_000_000
+DEMO = PAPER.but(steps=8, reference_scale=1.0, audio_scale=1.0, carry="latents")
+REGIONS = ("skin", "hair", "background")
+LAGS = range(-5, 6)  # frames
+REST_MARGIN = 2  # frames at either end of a rest in which the lips still close or get ready
+NEAR = 48.0  # distance in RGB up to which a pixel of the portrait belongs to a region's colour
+
+Floats = NDArray[np.float64]
+Frames = NDArray[np.uint8]  # (s, H, W, 3)
+
+
+@dataclass(frozen=True)
+class Models:
+    """Network and VAE, with a fingerprint of both files for the keys of results."""
+
+    network: SingerNetwork
+    vae: Autoencoder
+    fingerprint: str
+
+    @staticmethod
+    def load(checkpoint: Path, vae: Path) -> Models:
+        digest = hashlib.sha256(checkpoint.read_bytes() + vae.read_bytes()).hexdigest()[:12]
+        network = load_network(open_checkpoint(checkpoint), torch.float32)
+        return Models(network, load_autoencoder(vae), digest)
+
+
+def packaged() -> tuple[Path, Path]:
+    """Checkpoint and VAE of the built-in model."""
+    from singer_core.demo import files
+
+    return files.CHECKPOINT, files.VAE
+
+
+def performance(number: int, seconds: float, style: str = "pop") -> Performance:
+    """Held-out person and song `number`: vocals alone, 25 frames a second, 128 pixels."""
+    seed = FIRST_SEED + number
+    return Performance(Identity.random(seed), Song.random(seed, seconds, style, accompaniment=False))
+
+
+def true_frames(show: Performance) -> Frames:
+    return np.stack([show.frame(i) for i in range(len(show))])
+
+
+def portrait_of(show: Performance) -> Portrait:
+    """The first frame as the portrait, its landmarks known."""
+    picture = torch.from_numpy(show.frame(0)).permute(2, 0, 1).float() / 255
+    landmarks = FaceLandmarks(torch.from_numpy(show.landmarks(0)))
+    return prepare_portrait(picture, (show.size, show.size), landmarks=landmarks, crop="squash")
+
+
+def features_of(show: Performance) -> AudioFeatures:
+    return song_features(show.song, DrawnWorld(1))
+
+
+def shuffled(heard: AudioFeatures, block: int = 8, seed: int = 5) -> AudioFeatures:
+    """The song cut into pieces of `block` frames, put together in another order."""
+    pieces = list(heard.features.split(block))
+    order = np.random.default_rng(seed).permutation(len(pieces))
+    return dataclasses.replace(heard, features=torch.cat([pieces[i] for i in order]))
+
+
+def render(
+    models: Models,
+    show: Performance,
+    options: SingerOptions,
+    heard: AudioFeatures | None = None,
+    seed: int = 1,
+) -> tuple[Frames, float]:
+    """Frames of the person singing the song (or `heard`), and seconds it took."""
+    began = time.monotonic()
+    pipeline = SingerPipeline(models.network, models.vae, options)
+    song = features_of(show) if heard is None else heard
+    pictures = torch.cat([clip.pictures for clip in pipeline.render(portrait_of(show), song, seed=seed)])
+    made = (pictures[: len(show)].permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)
+    return made, time.monotonic() - began
+
+
+def openings(show: Performance, frames: Frames) -> Floats:
+    """Opening of the mouth measured in each frame's pixels, (s,).
+
+    In one box for all frames, so that it says nothing of the truth: as high as all true lips together, as
+    wide as what they have in common, because beside the mouth shadows may look like one.
+    """
+    boxes = np.stack([face_boxes(show.landmarks(i))[1] for i in range(len(show))])
+    top, bottom = boxes[:, 1].min() - 1, boxes[:, 3].max() + 2
+    box = int(boxes[:, 0].max()), int(top), int(boxes[:, 2].min()), int(bottom)
+    return np.array([measured_opening(frame, box, show.identity) for frame in frames])
+
+
+def correlation(made: Floats, true: Floats, lag: int = 0) -> float:
+    """Correlation of the made curve `lag` frames later with the true one; 0 where one of them is flat."""
+    count = min(len(made), len(true)) - abs(lag)
+    first, second = made[max(lag, 0) :][:count], true[max(-lag, 0) :][:count]
+    if first.std() < 1e-6 or second.std() < 1e-6:
+        return 0.0
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def best_lag(made: Floats, true: Floats) -> int:
+    """Frames by which the made curve is late: the lag of the highest correlation."""
+    return max(LAGS, key=lambda lag: correlation(made, true, lag))
+
+
+def resting(sung: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(s,) true in rests, without `REST_MARGIN` frames at either end."""
+    padded = np.pad(sung, REST_MARGIN, mode="edge")
+    return ~np.stack([padded[i : i + len(sung)] for i in range(2 * REST_MARGIN + 1)]).any(0)
+
+
+def rest_motion(opening: Floats, sung: NDArray[np.bool_]) -> float:
+    """Mean absolute change of the opening from frame to frame in rests, over that in sung parts."""
+    change, rest = np.abs(np.diff(opening)), resting(sung)
+    both = rest[1:] & rest[:-1], sung[1:] & sung[:-1]
+    if not both[0].any() or not both[1].any():
+        return float("nan")
+    return float(change[both[0]].mean() / max(change[both[1]].mean(), 1e-9))
+
+
+def colour_errors(show: Performance, truth: Frames, made: Frames) -> dict[str, float]:
+    """Mean absolute RGB difference to the portrait, share of full scale, of skin, hair and background.
+
+    A region is what has its colour in the portrait (background: what never changes in the drawn frames
+    beside the head) one pixel inside; mean colours over all frames are compared.
+    """
+    portrait, person = truth[0].astype(float), show.identity
+    skin, hair = _distance(portrait, person.skin), _distance(portrait, person.hair)
+    left, top, right, bottom = face_boxes(show.landmarks(0))[0]
+    inside = np.zeros(portrait.shape[:2], bool)
+    inside[max(top, 0) : bottom, max(left, 0) : right] = True
+    still = np.abs(truth.astype(np.int16) - truth[0].astype(np.int16)).max((0, 3)) <= 2
+    regions = {
+        "skin": (skin < NEAR) & (skin < hair) & inside,
+        "hair": (hair < NEAR) & (hair < skin),
+        "background": still & ~inside,
+    }
+    if person.hair_style == "bald":
+        regions.pop("hair")
+    mean = made.astype(float).mean(0)
+    return {
+        name: float(np.abs(mean[mask].mean(0) - portrait[mask].mean(0)).mean() / 255)
+        for name, region in regions.items()
+        if (mask := _inner(region)).sum() >= 30
+    }
+
+
+def _distance(picture: Floats, colour: tuple[int, int, int]) -> Floats:
+    return np.asarray(np.sqrt(((picture - colour) ** 2).sum(-1)))
+
+
+def _inner(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The pixels whose four neighbours belong to the region too."""
+    padded = np.pad(mask, 1)
+    return mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+
+
+def psnr(made: Frames, true: Frames) -> float:
+    error = np.mean((made.astype(float) - true.astype(float)) ** 2)
+    return float(10 * np.log10(255**2 / max(error, 1e-6)))
+
+
+def seam_ratio(frames: Frames, options: SingerOptions) -> float:
+    """Mean absolute frame difference where clips meet (all of a cross-fade), over that inside of clips."""
+    change = np.abs(np.diff(frames.astype(np.int16), axis=0)).mean((1, 2, 3))
+    seams = np.zeros(len(change), bool)
+    for clip in plan_clips(len(frames), options.clip_frames, options.overlap)[1:]:
+        seams[clip.start - 1 : clip.start + options.overlap] = True
+    inside = float(change[~seams].mean()) if not seams.all() else 0.0
+    return float(change[seams].mean()) / inside if seams.any() and inside > 0 else float("nan")
+
+
+def drift(frames: Frames, span: int = 25) -> float:
+    """Grey levels between the mean colours of the first and last `span` frames, mean over RGB."""
+    first, last = frames[:span].mean((0, 1, 2)), frames[-span:].mean((0, 1, 2))
+    return float(np.abs(last - first).mean())
+
+
+def sharpness(frames: Frames) -> float:
+    """Mean variance of the Laplacian of the grey pictures."""
+    grey = frames.astype(float).mean(-1)
+    laplacian = 4 * grey[:, 1:-1, 1:-1] - grey[:, :-2, 1:-1] - grey[:, 2:, 1:-1] - grey[:, 1:-1, :-2]
+    return float((laplacian - grey[:, 1:-1, 2:]).var((1, 2)).mean())
+
+
+def measure(show: Performance, truth: Frames, made: Frames, options: SingerOptions) -> dict[str, Any]:
+    """Every measure of one render; `opening` is the curve, for comparison with other songs."""
+    opening, true = openings(show, made), show.motion.opening
+    lag = best_lag(opening, true)
+    return {
+        "sync": correlation(opening, true, lag),
+        "lag": lag,
+        "rest_motion": rest_motion(opening, show.motion.sung),
+        **{f"colour_{name}": value for name, value in colour_errors(show, truth, made).items()},
+        "psnr_first": psnr(made[0], truth[0]),
+        "psnr": psnr(made, truth),
+        "seam_ratio": seam_ratio(made, options),
+        "drift": drift(made),
+        "sharpness": sharpness(made) / sharpness(truth),
+        "opening": [round(float(value), 4) for value in opening],
+    }
+
+
+def key_of(models: Models, options: SingerOptions, **names: object) -> str:
+    """What a result depends on, in one line: a run that was stopped goes on behind the keys it finds."""
+    changed = {
+        field.name: value
+        for field in dataclasses.fields(SingerOptions)
+        if (value := getattr(options, field.name)) != getattr(DEMO, field.name)
+    }
+    return json.dumps({"weights": models.fingerprint, **names, **changed}, sort_keys=True, default=str)
+
+
+class Ledger:
+    """Results as JSON lines, one for each key, appended as they come."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.found: dict[str, dict[str, Any]] = {line["key"]: line for line in _lines(path)}
+
+    def add(self, key: str, values: dict[str, Any]) -> dict[str, Any]:
+        line = {"key": key, **values}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(f"{self._ending()}{json.dumps(line)}\n")
+        self.found[key] = line
+        return line
+
+    def _ending(self) -> str:
+        """What a line that a kill cut short still lacks."""
+        return "\n" if self.path.exists() and self.path.read_bytes()[-1:] not in (b"", b"\n") else ""
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Whole lines of a ledger; one that a kill cut short does not count."""
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue
+
+
+def strip(truth: Frames, made: Frames, count: int = 16) -> Frames:
+    """`count` frames of the truth above the same ones of the render, (2 H, count W, 3)."""
+    chosen = np.linspace(0, len(truth) - 1, count).round().astype(int)
+    return np.concatenate([np.concatenate(list(frames[chosen]), axis=1) for frames in (truth, made)])
+
+
+def save_picture(path: Path, picture: Frames) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path)

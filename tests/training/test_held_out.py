@@ -1,0 +1,123 @@
+"""The measures of the model card: each is known for pictures whose truth is known."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from singer_core.audio.frames import AudioFeatures
+from singer_core.render.clips import plan_clips
+
+pytest.importorskip("skia")
+BENCH = Path(__file__).parents[2] / "bench"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, BENCH / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+h = load("held_out")
+card = load("model_card")
+
+
+@pytest.fixture(scope="module")
+def show():
+    return h.performance(3, 3.2)
+
+
+@pytest.fixture(scope="module")
+def truth(show):
+    return h.true_frames(show)
+
+
+def test_a_perfect_render_is_called_perfect(show, truth):
+    found = h.measure(show, truth, truth, h.DEMO)
+    assert found["sync"] > 0.95 and found["lag"] == 0
+    assert found["rest_motion"] < 0.05
+    assert found["psnr_first"] > 100 and found["sharpness"] == 1
+    assert 0.5 < found["seam_ratio"] < 1.5
+    assert all(found[f"colour_{region}"] < 0.04 for region in ("skin", "hair", "background"))
+
+
+def test_a_late_mouth_has_a_lag(show, truth):
+    late = np.concatenate([truth[:1].repeat(3, axis=0), truth[:-3]])
+    found = h.measure(show, truth, late, h.DEMO)
+    assert found["lag"] == 3 and found["sync"] > 0.95
+
+
+def test_a_frozen_picture_has_no_sync(show, truth):
+    frozen = truth[:1].repeat(len(truth), axis=0)
+    assert abs(h.measure(show, truth, frozen, h.DEMO)["sync"]) < 0.1
+
+
+def test_shuffled_songs_hold_the_same_frames_and_do_not_correlate():
+    kept = []
+    for number in range(6):
+        show = h.performance(number, 5.0)
+        heard = AudioFeatures(torch.arange(125).float(), 25.0, 125)
+        order = h.shuffled(heard, seed=number).features
+        assert torch.equal(order.sort().values, heard.features)
+        kept.append(h.correlation(show.motion.opening[order.long().numpy()], show.motion.opening))
+    assert abs(np.mean(kept)) < 0.2
+
+
+def test_a_tint_is_a_colour_error_of_its_size(show, truth):
+    tinted = np.clip(truth.astype(int) - 20, 0, 255).astype(np.uint8)
+    plain, darker = (h.colour_errors(show, truth, frames) for frames in (truth, tinted))
+    assert darker["background"] == pytest.approx(20 / 255, abs=0.01)
+    assert darker["skin"] > plain["skin"]
+
+
+def test_seams_are_what_happens_where_clips_meet():
+    rng = np.random.default_rng(0)
+    frames = np.zeros((64, 8, 8, 3))
+    for clip in plan_clips(64, 16):
+        frames[clip.start :] += 30  # a jump at every boundary
+    frames += rng.integers(0, 4, frames.shape)
+    assert h.seam_ratio(frames.astype(np.uint8), h.DEMO) > 10
+    still = np.cumsum(np.ones((64, 8, 8, 3)), axis=0).astype(np.uint8)
+    assert h.seam_ratio(still, h.DEMO) == pytest.approx(1)
+    assert h.seam_ratio(still, h.DEMO.but(overlap=4)) == pytest.approx(1)
+
+
+def test_drift_is_counted_in_grey_levels():
+    ramp = np.linspace(100, 108, 200)[:, None, None, None] * np.ones((1, 8, 8, 3))
+    assert h.drift(ramp.astype(np.uint8)) == pytest.approx(7, abs=0.6)
+
+
+def test_rests_exclude_the_frames_around_the_voice():
+    sung = np.zeros(20, bool)
+    sung[8:12] = True
+    assert np.flatnonzero(h.resting(sung)).tolist() == [*range(6), *range(14, 20)]
+    opening = np.where(sung, np.arange(20) % 2, 0.0)
+    assert h.rest_motion(opening, sung) == 0
+    assert np.isnan(h.rest_motion(opening, np.ones(20, bool)))
+
+
+def test_ledger_goes_on_behind_a_line_cut_short(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    h.Ledger(path).add("one", {"value": 1})
+    with path.open("a") as stream:
+        stream.write('{"key": "two", "val')
+    again = h.Ledger(path)
+    assert set(again.found) == {"one"}
+    again.add("three", {"value": 3})
+    assert set(h.Ledger(path).found) == {"one", "three"}
+
+
+def test_rows_state_mean_spread_and_verdict():
+    line = card.Row("x", ">= 1", [1.0, 3.0, float("nan")], lambda x: x >= 1, [4.0, 6.0]).markdown()
+    assert line == "| x | >= 1 | 2.000 | 1.414 | 1.000 .. 3.000 | 2 | 5.000 | yes |"
+    assert "**no**" in card.Row("x", ">= 1", [0.5], lambda x: x >= 1).markdown()
+    assert card.Row("x", "", []).markdown().count("|") == line.count("|")
