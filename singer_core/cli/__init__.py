@@ -12,10 +12,13 @@ import threading
 from collections.abc import Sequence
 
 COMMANDS = {
+    "demo": "let the built-in model sing, without any download",
     "sing": "render a video of a portrait singing a song",
     "prepare": "write down what is found in a portrait and a song, to look at before rendering",
     "convert": "convert a checkpoint, or an identity network, to safetensors",
     "train": "train a network, or adapt one to a singer",
+    "evaluate": "measure videos: singing, stability, likeness to a reference",
+    "download": "list the files that others publish, and fetch those you name",
     "info": "say what a checkpoint file is and holds",
     "verify": "run reference fixtures through the library",
 }
@@ -23,6 +26,7 @@ COMMANDS = {
 DESCRIPTION = "One portrait and one song in, a video of that person singing out (SINGER, arXiv 2412.03430)."
 EPILOG = """
 examples:
+  singer demo
   singer info net.pth
   singer prepare portrait.png song.mp3 --landmarks face.json --out prepared
   singer sing portrait.png song.mp3 --checkpoint net.pth --vae sd-vae-ft-mse.safetensors \\

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from singer_core import constants
 from singer_core.cli import inputs
-from singer_core.options import MODES, BandGains, SingerOptions
+from singer_core.options import MODES, OFFICIAL, PAPER, BandGains, SingerOptions
 
 if TYPE_CHECKING:
     import torch
@@ -33,8 +33,8 @@ The face comes from --landmarks, or from --face-mask and --lip-mask.
 
 EPILOG = """
 modes:
-  official   the authors' numbers, oddities included (default)
-  paper      what the paper describes
+  official   the authors' numbers, oddities included (default for the published weights)
+  paper      what the paper describes (default for weights trained here)
   enhanced   what looks best without retraining
 Every difference between them is an option; docs/modes.md lists them. --set changes one, for example
 --set msm_input=expected --set band_gains=1,1.2,1,1
@@ -64,6 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="video to write: .mp4, .mov or .mkv (default: the song's name with .mp4, in this folder)",
     )
+    add_render_arguments(parser)
+
+
+def add_render_arguments(parser: argparse.ArgumentParser) -> None:
+    """Everything but the files: what of the portrait and the song is used, and how it is sampled."""
     inputs.add_portrait_arguments(parser)
     inputs.add_song_arguments(parser)
     _add_sampling_arguments(parser)
@@ -76,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("sampling")
-    group.add_argument("--mode", choices=tuple(MODES), default="official", help="see below")
+    group.add_argument("--mode", choices=tuple(MODES), help="see below")
     group.add_argument("--steps", type=int, metavar="N", help="diffusion steps of a clip (40)")
     group.add_argument(
         "--cfg", type=float, metavar="X", help="guidance scale towards portrait and song (3.5)"
@@ -108,19 +113,21 @@ def _add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace, default: SingerOptions | None = None) -> int:
+    """`default`: the options where no --mode is given; None = what the checkpoint was trained for."""
     from singer_core.audio.waveform import probe_audio
     from singer_core.network.autoencoder import load_autoencoder
     from singer_core.network.checkpoint import load_network, open_checkpoint
     from singer_core.render.pipeline import SingerPipeline
     from singer_core.render.video import check_output
 
-    options = options_from(args)
+    options_from(args, default or OFFICIAL)  # says what is wrong before anything is read
     out = check_output(args.out or Path(args.song.with_suffix(".mp4").name))
     probe_audio(args.song)
     device = inputs.choose_device(args.device)
     dtype = inputs.choose_dtype(args.dtype, device)
     checkpoint = open_checkpoint(args.checkpoint)
+    options = options_from(args, default or default_options(checkpoint))
     front_end = choose_front_end(checkpoint, args.wav2vec2)
     portrait = _portrait(checkpoint, args)
     vae = load_autoencoder(args.vae, dtype, device)
@@ -141,8 +148,13 @@ def _portrait(checkpoint: Checkpoint, args: argparse.Namespace) -> Portrait:
     return inputs.read_portrait(args.portrait, args, size, arch.identity_width)
 
 
-def options_from(args: argparse.Namespace) -> SingerOptions:
-    """The mode's options with the user's changes; ValueError for an unknown name or a bad value."""
+def default_options(checkpoint: Checkpoint) -> SingerOptions:
+    """Mode `paper` for weights trained with its noise schedule and MSM scale, else `official`."""
+    return PAPER if checkpoint.file.metadata.get("singer.recipe") == "matched" else OFFICIAL
+
+
+def options_from(args: argparse.Namespace, default: SingerOptions = OFFICIAL) -> SingerOptions:
+    """The mode's options, else `default`, with the user's changes; ValueError for a bad name or value."""
     changes: dict[str, Any] = {}
     if args.steps is not None:
         changes["steps"] = args.steps
@@ -150,7 +162,7 @@ def options_from(args: argparse.Namespace) -> SingerOptions:
         changes |= {"reference_scale": args.cfg, "audio_scale": args.cfg}
     if args.audio_cfg is not None:
         changes["audio_scale"] = args.audio_cfg
-    options = MODES[args.mode]
+    options = MODES[args.mode] if args.mode else default
     for text in args.set:
         name, _, value = text.partition("=")
         changes[name] = _parse_option(options, name, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,6 +10,8 @@ import torch.nn.functional as F
 
 if TYPE_CHECKING:
     from singer_core.portrait.portrait import Portrait
+
+logger = logging.getLogger(__name__)
 
 COLOUR_IDENTITY_WIDTH = 9  # mean RGB of three regions
 
@@ -23,6 +26,7 @@ def identity_for(portrait: Portrait, width: int) -> torch.Tensor:
     if identity is None:
         if width == COLOUR_IDENTITY_WIDTH:
             return colour_identity(portrait.image, portrait.masks[0])
+        logger.warning("No identity embedding: the network gets zeros, which costs likeness.")
         return torch.zeros(width)
     if identity.shape != (width,):
         raise ValueError(

@@ -15,7 +15,7 @@ from singer_core.portrait import masks as m
 from singer_core.portrait.image import Picture, from_tensor, to_picture, to_tensor
 from singer_core.portrait.landmarks import FaceLandmarks, choose_face
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 CROPS = ("face", "center", "squash")
 MARGIN = 0.4  # the face fills 1 / (1 + 2 * 0.4) = 56 % of the frame; Hallo's advice is 50-70 %
@@ -88,8 +88,6 @@ def prepare_portrait(
         _user_mask(v, n, original_size) for v, n in ((face_mask, "face_mask"), (lip_mask, "lip_mask"))
     )
     face = _face(landmarks, face_index, user_face, user_lip, original_size)
-    if identity is None:
-        log.warning("No identity embedding: the network gets zeros, which costs likeness.")
     transform = _transform(crop, margin, size, original_size, face, user_face)
     hard = _hard_masks(face, user_face, user_lip, transform, options)
     stages = m.separate(*hard, options)
@@ -201,7 +199,7 @@ def _transform(
     if crop == "squash":
         transform = crops.whole(original_size, size)
         if not 0.99 < transform.stretch < 1.01:
-            log.warning(
+            logger.warning(
                 "crop=squash stretches the picture by %.2f horizontally; crop=face keeps shapes.",
                 transform.stretch,
             )

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from singer_core.portrait.colours import COLOUR_IDENTITY_WIDTH, identity_for
 from singer_core.portrait.image import Picture, to_tensor
 from singer_core.portrait.landmarks import FaceLandmarks
 from singer_core.portrait.masks import MaskOptions
@@ -203,15 +204,21 @@ def test_arguments_are_checked(photo, make_face, options, message: str) -> None:
         prepare_portrait(photo, landmarks=make_face(), **options)
 
 
-def test_identity_is_kept_as_given_and_its_absence_is_said(photo, make_face, caplog) -> None:
+def test_identity_is_kept_as_given(photo, make_face) -> None:
     identity = torch.arange(512.0)
-    with caplog.at_level(logging.WARNING):
-        kept = prepare_portrait(photo, landmarks=make_face(), identity=identity).identity
-        assert not caplog.records
-        assert prepare_portrait(photo, landmarks=make_face()).identity is None
+    kept = prepare_portrait(photo, landmarks=make_face(), identity=identity).identity
     assert kept is not None
     assert torch.equal(kept, identity)
-    assert "No identity" in caplog.text
+
+
+def test_a_network_that_would_read_an_identity_says_so_where_there_is_none(photo, make_face, caplog) -> None:
+    portrait = prepare_portrait(photo, landmarks=make_face())
+    with caplog.at_level(logging.WARNING):
+        assert not identity_for(portrait, 512).any()
+        assert "No identity" in caplog.text
+        caplog.clear()
+        identity_for(portrait, COLOUR_IDENTITY_WIDTH)
+        assert not caplog.records
 
 
 def test_the_original_and_its_alpha_are_kept(photo, make_face) -> None:

@@ -1,0 +1,88 @@
+"""`singer demo`: the built-in model, portrait and song are in the package and are ordinary files."""
+
+from __future__ import annotations
+
+import wave
+
+import pytest
+import torch
+from PIL import Image
+
+from singer_core.cli import main
+from singer_core.cli.demo import OPTIONS
+from singer_core.cli.sing import default_options
+from singer_core.demo import files
+from singer_core.network.autoencoder import load_autoencoder
+from singer_core.network.checkpoint import load_network, open_checkpoint
+from singer_core.options import OFFICIAL, PAPER
+from singer_core.portrait.image import read_picture
+from singer_core.portrait.landmarks import read_landmarks
+from singer_core.portrait.portrait import prepare_portrait
+from singer_core.render.video import read_frames
+
+
+def silence(path, seconds: float):
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(bytes(round(seconds * 16_000) * 2))
+    return path
+
+
+@pytest.fixture(scope="module")
+def built_in():
+    return open_checkpoint(files.CHECKPOINT)
+
+
+def test_all_weights_together_stay_below_thirty_megabytes():
+    assert files.CHECKPOINT.stat().st_size + files.VAE.stat().st_size <= 30e6
+
+
+def test_the_built_in_model_is_an_ordinary_checkpoint(built_in, capsys):
+    assert built_in.architecture.trained_size == (128, 128)
+    assert main(["info", str(files.CHECKPOINT)]) == 0
+    assert "MSM" in capsys.readouterr().out
+    assert default_options(built_in) == PAPER
+    assert OPTIONS.but(steps=40, reference_scale=3.5, audio_scale=3.5, carry="pixels", overlap=0) == PAPER
+
+
+def test_published_weights_are_sampled_as_the_authors_do(tiny_checkpoint):
+    assert default_options(open_checkpoint(tiny_checkpoint)) == OFFICIAL
+
+
+def test_the_built_in_portrait_and_song_fit_each_other_and_the_model(built_in):
+    faces = read_landmarks(files.LANDMARKS, Image.open(files.PORTRAIT).size)
+    portrait = prepare_portrait(read_picture(files.PORTRAIT), (128, 128), landmarks=faces, crop="squash")
+    assert len(faces) == 1
+    assert 0.05 < float(portrait.region.mean()) < 0.5
+    vae = load_autoencoder(files.VAE)
+    seen = vae.decode(vae.encode(portrait.image[None] * 2 - 1))[0]
+    assert -10 * torch.log10((seen - portrait.image).square().mean()) > 24  # dB, of a person it never saw
+    with wave.open(str(files.SONG)) as song:
+        assert song.getnframes() / song.getframerate() == 5.0
+
+
+def test_the_built_in_portrait_sings_a_sound_of_the_users(tmp_path):
+    out = tmp_path / "mine.mp4"
+    sound = silence(tmp_path / "mine.wav", 0.4)
+    status = main(
+        ["demo", "--audio", str(sound), "--steps", "2", "--out", str(out), "--quiet", "--device", "cpu"]
+    )
+    assert status == 0
+    pictures = torch.stack(list(read_frames(out)))
+    assert pictures.shape == (10, 3, 128, 128)
+    portrait = prepare_portrait(
+        read_picture(files.PORTRAIT), (128, 128), landmarks=read_landmarks(files.LANDMARKS), crop="squash"
+    )
+    means = [x.float().mean((-1, -2)) for x in (pictures[0] / 255, portrait.image)]
+    assert (means[0] - means[1]).abs().max() < 0.15  # it is this singer, whatever two steps can show
+
+
+def test_a_picture_of_the_users_needs_its_face(tmp_path, capsys):
+    status = main(["demo", "--image", str(files.PORTRAIT), "--out", str(tmp_path / "x.mp4"), "--quiet"])
+    assert status == 2
+    assert "landmarks" in capsys.readouterr().err
+
+
+def test_the_small_network_is_loaded_in_full(built_in):
+    network = load_network(built_in, torch.float32)
+    assert all(torch.isfinite(parameter).all() for parameter in network.parameters())
