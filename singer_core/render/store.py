@@ -40,11 +40,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from singer_core.files import renamed_on_success
-
-try:
-    import fcntl
-except ImportError:  # Windows: there a folder in use is told by its age alone
-    fcntl = None  # type: ignore[assignment]
+from singer_core.render import locks
 
 log = logging.getLogger(__name__)
 
@@ -85,10 +81,10 @@ class ClipStore:
                 f"Finished clips cannot be kept in {self.folder.parent} ({error.strerror}). "
                 "Choose a folder you may write to."
             ) from error
-        if _take(self._lock):  # nobody else is here: what is half-written is of the dead
+        if locks.take(self._lock):  # nobody else is here: what is half-written is of the dead
             for path in self.folder.glob(".clip-*"):
                 path.unlink(missing_ok=True)
-        _share(self._lock)
+        locks.share(self._lock)
         os.utime(self.folder)
         return self
 
@@ -154,8 +150,8 @@ class ClipStore:
 
     def remove(self) -> None:
         """Delete the render, unless another process is at it too: then that one does."""
-        if self._lock is not None and _take(self._lock):
-            _delete(self.folder)
+        if self._lock is not None:
+            _delete_if_alone(self.folder, self._lock)
 
     def _digest(self, index: int, latents: Tensor) -> str:
         return fingerprint(self.key, index, latents)
@@ -184,8 +180,7 @@ def clean(root: Path, days: float = KEEP_DAYS, gigabytes: float = KEEP_GIGABYTES
         if touched >= oldest and total <= gigabytes * 1e9:
             break
         with contextlib.suppress(OSError), _open_lock(path) as lock:
-            if _take(lock):
-                _delete(path)
+            if _delete_if_alone(path, lock):
                 removed.append(path)
                 total -= size
     return removed
@@ -242,48 +237,33 @@ def _renders(root: Path) -> Iterator[tuple[Path, float, int]]:
             yield folder, max(state.st_mtime for state in states), sum(state.st_size for state in states)
 
 
-def _delete(folder: Path) -> None:
-    """Delete a render's own files, and the folder if nothing else is in it."""
+def _delete_if_alone(folder: Path, lock: IO[bytes]) -> bool:
+    """Delete a render's own files, and the folder if nothing else is in it; False where others use it."""
+    if not locks.take(lock):
+        if locks.AVAILABLE:
+            return False
+        lock.close()  # Windows deletes no open file, which protects those of others
     for path in folder.iterdir():
         if _OURS.fullmatch(path.name):
             path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.rmdir()
+    return True
 
 
 def _open_lock(folder: Path) -> IO[bytes]:
     """The folder's lock file, made where missing, locked with others."""
     while True:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if fcntl is None:
-            return Path(os.devnull).open("ab")
         try:
             stream = (folder / "lock").open("ab")
         except FileNotFoundError:  # deleted just now by the process that ended last
             continue
-        _share(stream)
+        locks.share(stream)
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(stream.fileno()), (folder / "lock").stat()):
                 return stream
         stream.close()
-
-
-def _share(stream: IO[bytes]) -> None:
-    """Hold the lock with others, until the stream is closed or the process ends."""
-    if fcntl is not None:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(stream, fcntl.LOCK_SH)
-
-
-def _take(stream: IO[bytes]) -> bool:
-    """Hold the lock alone; False where others hold it, and then it is not held at all any more."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # held by others, or a file system without locks, where nobody can be asked
-        return False
-    return True
 
 
 def _no_space(folder: Path, what: str) -> OSError:

@@ -6,6 +6,8 @@ is not here.
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import logging
 import math
 import os
@@ -24,6 +26,8 @@ import imageio_ffmpeg
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from singer_core.render.locks import take
 
 log = logging.getLogger(__name__)
 
@@ -79,13 +83,16 @@ class VideoWriter:
     """Context manager that writes pictures to an H.264 video, with the sound of a file as AAC.
 
     path      .mp4, .mov or .mkv. The file appears under this name once all is written; until then a hidden
-              `.singer-*.part` grows beside it, which any exception removes (a killed Python cannot)
+              `.singer-*.part` grows beside it, which any exception removes. What a killed Python left goes
+              when the same path is written again
     size      (H, W) of the pictures; H.264 needs even sides, so an odd one repeats its last row or column
     fps       pictures a second, constant, 0.001 to 1000
     frames    how many pictures will be written
     audio     file whose first sound track is cut to its first frames / fps seconds; None is silent
     crf       H.264 quality, 0 (lossless) to 51 (worst)
     rounding  True rounds to the nearest of 256 levels; False truncates, as the authors do
+
+    The same pictures and sound give the same bytes (on a machine with as many cores).
 
     Raises, before anything is written, what `check_output` raises, FileNotFoundError where there is no audio
     file, and ValueError on a number out of range or a file without sound; later, RuntimeError with ffmpeg's
@@ -111,7 +118,8 @@ class VideoWriter:
         self.crf = crf
         self.rounding = rounding
         self.written = 0
-        self._part = self.path.with_name(f".singer-{secrets.token_hex(6)}.part")
+        self._part = self.path.with_name(f".singer-{self.path.name}-{secrets.token_hex(6)}.part")
+        self._claim: IO[bytes] | None = None  # holds the lock on `_part`
         self._ffmpeg: subprocess.Popen[bytes] | None = None
         self._words: IO[bytes] | None = None
         if min(size) < 2:
@@ -126,6 +134,9 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         self._words = tempfile.TemporaryFile()
         try:
+            _remove_orphans(self.path)
+            self._claim = self._part.open("wb")
+            take(self._claim)
             self._ffmpeg = subprocess.Popen(
                 self._command(),
                 stdin=subprocess.PIPE,
@@ -135,6 +146,9 @@ class VideoWriter:
             )
         except BaseException:
             self._words.close()
+            if self._claim is not None:
+                self._claim.close()
+                self._part.unlink(missing_ok=True)
             raise
         return self
 
@@ -194,6 +208,7 @@ class VideoWriter:
             command += ["-af", f"asetpts=N/SR/TB,atrim=end={seconds}"]  # from 0, whatever the file says
         # without a rate for the output too, ffmpeg takes 119.88 for 120
         command += ["-r", str(self.fps), "-c:v", "libx264", "-crf", str(self.crf), "-vf", _COLOUR]
+        command += ["-fflags", "+bitexact"]  # no random identifiers, no dates
         muxer = MUXERS[self.path.suffix.lower()]
         if muxer != "matroska":
             command += ["-movflags", "+faststart"]  # plays in a browser before it is loaded
@@ -212,6 +227,7 @@ class VideoWriter:
             raise self._failure() from error
         if self._ffmpeg.wait() != 0:
             raise self._failure()
+        self._let_go()
         os.replace(self._part, self.path)
         log.info("Wrote %s: %d pictures, %s a second.", self.path, self.frames, self.fps)
 
@@ -231,7 +247,12 @@ class VideoWriter:
         assert self._ffmpeg is not None and self._words is not None
         _end(self._ffmpeg)
         self._words.close()
+        self._let_go()
         self._part.unlink(missing_ok=True)
+
+    def _let_go(self) -> None:
+        assert self._claim is not None
+        self._claim.close()
 
 
 def probe_video(path: str | Path) -> VideoInfo:
@@ -286,6 +307,14 @@ def _decoded(path: Path) -> Iterator[Tensor]:
                 raise ValueError(f"Cannot read pictures from {path}: {_last_words(words)}")
         finally:
             _end(reader)
+
+
+def _remove_orphans(path: Path) -> None:
+    """Delete what writers of the same video left half-written when they were killed."""
+    for part in path.parent.glob(f".singer-{glob.escape(path.name)}-*.part"):
+        with contextlib.suppress(OSError), part.open("r+b") as stream:
+            if take(stream):
+                part.unlink()
 
 
 def _ffmpeg() -> list[str]:

@@ -183,6 +183,70 @@ def test_an_interrupted_block_leaves_the_folder_as_it_was(tmp_path, error):
     assert (tmp_path / "out.mp4").read_bytes() == b"an older file"
 
 
+@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv"])
+def test_the_same_pictures_and_sound_give_the_same_bytes_however_fast_they_come(tmp_path, click, ending):
+    pictures = torch.rand(20, 3, *SIZE, generator=torch.Generator().manual_seed(0))
+    contents = []
+    for parts in (1, 7, 20):
+        path = tmp_path / f"{parts}.{ending}"
+        with VideoWriter(path, SIZE, 25, frames=20, audio=click) as writer:
+            for part in pictures.split(parts):
+                writer.write(part)
+                time.sleep(0.1 / len(part))
+        contents.append(path.read_bytes())
+    assert contents[0] == contents[1] == contents[2]
+
+
+KILLED = """
+import os, sys, torch
+from singer_core.render.video import VideoWriter
+with VideoWriter(sys.argv[1], (32, 48), 25, frames=9) as writer:
+    writer.write(torch.zeros(3, 3, 32, 48))
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs locks that end with their process")
+def test_what_a_killed_process_left_goes_when_the_video_is_written_again(tmp_path):
+    path = tmp_path / "a [film].mp4"
+    strange = tmp_path / ".singer-b.mp4-0123456789ab.part"
+    strange.write_bytes(b"of another video")
+    subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    left = {entry.name for entry in tmp_path.iterdir()}
+    assert len(left) == 2
+    with VideoWriter(path, SIZE, 25, frames=1) as other:  # a living writer's part stays
+        living = {entry.name for entry in tmp_path.iterdir()} - left
+        save(path, 3)
+        assert {entry.name for entry in tmp_path.iterdir()} == {
+            *living,
+            path.name,
+            ".singer-b.mp4-0123456789ab.part",
+        }
+        other.write(grey(1))
+    assert probe_video(path).frames == 1
+
+
+@pytest.mark.parametrize("fps", [25, NTSC], ids=str)
+def test_a_flash_and_a_click_of_the_same_moment_stay_together_to_the_end(tmp_path, fps):
+    """First and last of the flashes, half a minute apart: offset 0 frames."""
+    frames, rate, flashes = 750, 48000, (3, 374, 746)
+    samples = np.zeros(round(frames / fps * rate) + 1, np.int16)
+    for frame in flashes:
+        samples[round((frame + 0.5) / fps * rate) :][:200] = 30000
+    with wave.open(str(tmp_path / "clicks.wav"), "wb") as file:
+        file.setparams((1, 2, rate, 0, "NONE", ""))
+        file.writeframes(samples.tobytes())
+    levels = torch.zeros(frames)
+    levels[list(flashes)] = 1
+    with VideoWriter(tmp_path / "out.mp4", SIZE, fps, frames=frames, audio=tmp_path / "clicks.wav") as writer:
+        for part in levels.split(50):
+            writer.write(part.view(-1, 1, 1, 1).expand(-1, 3, *SIZE))
+    seen = [i for i, picture in enumerate(read_frames(tmp_path / "out.mp4")) if picture.float().mean() > 128]
+    heard = np.flatnonzero(np.abs(sound_of(tmp_path / "out.mp4", rate)) > 0.3) / rate * float(fps)
+    assert seen == list(flashes)
+    assert sorted({int(position) for position in heard}) == list(flashes)
+
+
 def test_too_few_or_too_many_pictures_are_an_error_and_leave_no_file(tmp_path):
     with (
         pytest.raises(ValueError, match="announced with 3 pictures and got 2"),
