@@ -33,6 +33,7 @@ class Metric:
     published: str = ""
 
 
+RANGES = ("", "0 to 1", "-1 to 1", "correlation")
 _LONG_VIDEOS = "authors' demo videos"
 
 METRICS = (
@@ -69,7 +70,7 @@ BY_KEY = {metric.key: metric for metric in METRICS}
 
 
 def shown(key: str, value: float) -> str:
-    """A value as the report prints it, with its unit."""
+    """A value as the report prints it, with its unit unless that is only a range."""
     metric = BY_KEY[key]
-    text = f"{value + 0.0:.{metric.decimals}f}"
-    return f"{text} {metric.unit}".strip()
+    text = f"{round(value, metric.decimals) + 0.0:.{metric.decimals}f}"
+    return text if metric.unit in RANGES else f"{text} {metric.unit}"

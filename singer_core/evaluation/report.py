@@ -1,0 +1,158 @@
+"""The report: text for a terminal, data for a program, one self-contained HTML file for people."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from singer_core import __version__
+from singer_core.evaluation.evaluate import Evaluation
+from singer_core.evaluation.metric import METRICS, Metric, shown
+from singer_core.evaluation.plots import contact_sheet, plot_curves
+from singer_core.files import write_text
+
+logger = logging.getLogger(__name__)
+
+STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; color: #1c1c1c; background: #fff; margin: 2rem auto;
+       max-width: 70rem; padding: 0 1rem; }
+h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
+.facts { color: #666; margin-top: .2rem; }
+table { border-collapse: collapse; width: 100%; margin: 1rem 0; }
+th, td { text-align: left; padding: .28rem .7rem .28rem 0; border-bottom: 1px solid #e4e4e4;
+         vertical-align: top; }
+th { font-weight: 600; } th.value, td.value { text-align: right; white-space: nowrap; }
+td.value { font-variant-numeric: tabular-nums; } td.quiet, .quiet { color: #777; }
+ul.findings li { color: #a3341a; } p.clean { color: #2a6b2a; }
+img { max-width: 100%; display: block; margin: 1rem 0; }
+"""
+
+
+def report_text(found: Evaluation) -> str:
+    """The table of one video, what looks wrong and what is not computed."""
+    lines = [_facts(found), ""]
+    for metric in METRICS:
+        if metric.key in found.values:
+            better = f"({metric.better})" if metric.better else ""
+            lines.append(
+                f"{metric.title:<42} {shown(metric.key, found.values[metric.key]):>24}  {better}".rstrip()
+            )
+    lines += ["", *(f"! {sentence}" for sentence in found.findings)]
+    lines += [] if found.findings else ["Nothing looks wrong."]
+    lines += [f"- {note}" for note in found.notes]
+    if found.missing:
+        lines += ["", "not computed:"]
+        lines += [f"  {', '.join(keys)}: {reason}" for reason, keys in _reasons(found).items()]
+    return "\n".join(lines)
+
+
+def write_json(path: Path, videos: Sequence[Evaluation]) -> Path:
+    data = {"singer": __version__, "videos": [found.to_json() for found in videos]}
+    return write_text(path, json.dumps(data, indent=1, allow_nan=False))
+
+
+def write_html(path: Path, videos: Sequence[Evaluation]) -> Path:
+    """One file that holds everything, pictures too. Without matplotlib it has no plots, and says so."""
+    title = "Evaluation of " + ", ".join(found.name for found in videos)
+    body = [f"<h1>{html.escape(title)}</h1>"]
+    if len(videos) > 1:
+        body.append(_comparison(videos))
+    body += [_section(found, heading=len(videos) > 1) for found in videos]
+    page = f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{html.escape(title)}</title>"
+    page += f"<style>{STYLE}</style></head><body>{''.join(body)}"
+    page += f"<p class='quiet'>singer {__version__}. Definitions: docs/evaluation.md.</p></body></html>"
+    return write_text(path, page)
+
+
+def _facts(found: Evaluation) -> str:
+    info = found.info
+    return (
+        f"{found.name}: {info['frames']} frames, {info['fps']:g} fps, {info['size'][0]} x {info['size'][1]}, "
+        f"{info['seconds']:.2f} s, clips of {info['clip_frames']}"
+    )
+
+
+def _reasons(found: Evaluation) -> dict[str, list[str]]:
+    """Why -> the metrics that it concerns."""
+    reasons: dict[str, list[str]] = {}
+    for key, reason in found.missing.items():
+        reasons.setdefault(reason, []).append(key)
+    return reasons
+
+
+def _section(found: Evaluation, heading: bool) -> str:
+    parts = [f"<h2>{html.escape(found.name)}</h2>"] if heading else []
+    parts.append(f"<p class='facts'>{html.escape(_facts(found))}</p>")
+    if found.findings:
+        items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in found.findings)
+        parts.append(f"<ul class='findings'>{items}</ul>")
+    else:
+        parts.append("<p class='clean'>Nothing looks wrong.</p>")
+    parts.append(_table(found))
+    parts += [_plots(found), _sheet(found)]
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in found.notes)
+    parts.append(f"<ul class='quiet'>{notes}</ul>" if notes else "")
+    return "".join(parts)
+
+
+def _table(found: Evaluation) -> str:
+    rows = []
+    for metric in METRICS:
+        if metric.key in found.values:
+            value = shown(metric.key, found.values[metric.key])
+            rows.append(_row(metric, f"<td class='value'>{html.escape(value)}</td>", metric.published))
+    for reason, keys in _reasons(found).items():
+        names = ", ".join(metric.title for metric in METRICS if metric.key in keys)
+        rows.append(
+            f"<tr><td class='quiet'>{html.escape(names)}</td>"
+            f"<td class='quiet' colspan='3'>not computed: {html.escape(reason)}</td></tr>"
+        )
+    head = "<tr><th>metric</th><th class='value'>value</th><th>better</th><th>the authors' SINGER</th></tr>"
+    return f"<table>{head}{''.join(rows)}</table>"
+
+
+def _row(metric: Metric, cells: str, published: str) -> str:
+    return (
+        f"<tr><td>{html.escape(metric.title)}</td>{cells}<td class='quiet'>{metric.better}</td>"
+        f"<td class='quiet'>{html.escape(published)}</td></tr>"
+    )
+
+
+def _comparison(videos: Sequence[Evaluation]) -> str:
+    names = "".join(f"<th class='value'>{html.escape(found.name)}</th>" for found in videos)
+    rows = []
+    for metric in METRICS:
+        if any(metric.key in found.values for found in videos):
+            cells = [
+                shown(metric.key, f.values[metric.key]) if metric.key in f.values else "-" for f in videos
+            ]
+            joined = "".join(f"<td class='value'>{html.escape(cell)}</td>" for cell in cells)
+            rows.append(_row(metric, joined, metric.published))
+    head = f"<tr><th>metric</th>{names}<th>better</th><th>the authors' SINGER</th></tr>"
+    return f"<table>{head}{''.join(rows)}</table>"
+
+
+def _plots(found: Evaluation) -> str:
+    try:
+        return _image(plot_curves(found), f"curves of {found.name}")
+    except RuntimeError as error:  # no matplotlib
+        logger.warning("The report has no plots: %s", error)
+        return f"<p class='quiet'>No plots: {html.escape(str(error))}</p>"
+
+
+def _sheet(found: Evaluation) -> str:
+    if not found.thumbnails:
+        return ""
+    stream = io.BytesIO()
+    contact_sheet(found).save(stream, "PNG")
+    return _image(stream.getvalue(), f"frames of {found.name}")
+
+
+def _image(png: bytes, alt: str) -> str:
+    data = base64.b64encode(png).decode("ascii")
+    return f"<img alt='{html.escape(alt, quote=True)}' src='data:image/png;base64,{data}'>"
