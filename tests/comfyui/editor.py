@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,19 +46,66 @@ class Editor:
         self._browser.close()
         self._playwright.stop()
 
-    def from_prompt(self, prompt: dict[str, Any]) -> dict[str, Any]:
-        """The editor's own file of a prompt, nodes arranged."""
-        text = self.page.evaluate(
+    def from_prompt(self, prompt: dict[str, Any]) -> None:
+        """Draw a prompt as a graph, nodes arranged."""
+        self.page.evaluate(
             """async prompt => {
                 await app.loadApiJson(prompt, "graph")
                 await new Promise(done => setTimeout(done, 1500))
                 app.graph.arrange(60)
                 await new Promise(done => setTimeout(done, 500))
-                return JSON.stringify(app.graph.serialize())
             }""",
             prompt,
         )
-        return json.loads(text)
+
+    def fold(self, ids: Sequence[str], title: str, widgets: Sequence[tuple[str, str]]) -> None:
+        """Convert nodes to a subgraph that shows the `widgets` (node id, widget) of its inside."""
+        self.page.evaluate(
+            """async ([ids, title, widgets]) => {
+                const nodes = ids.map(id => app.graph.getNodeById(id) ?? app.graph.getNodeById(Number(id)))
+                const { node, subgraph } = app.graph.convertToSubgraph(new Set(nodes))
+                node.title = subgraph.name = title
+                subgraph.arrange(60)
+                node.properties.proxyWidgets = widgets
+                await new Promise(done => setTimeout(done, 500))
+            }""",
+            [list(ids), title, [list(pair) for pair in widgets]],
+        )
+
+    def arrange(self, margin: int) -> None:
+        """Give every node its least size and a place of its own."""
+        self.page.evaluate(
+            """async margin => {
+                for (const n of app.graph.nodes) {
+                    const [width, height] = n.computeSize()
+                    n.setSize([Math.max(width, 260), height])
+                }
+                app.graph.arrange(margin)
+                await new Promise(done => setTimeout(done, 500))
+            }""",
+            margin,
+        )
+
+    def add_note(self, text: str) -> None:
+        """A note to the left of the graph."""
+        self.page.evaluate(
+            """async text => {
+                const left = Math.min(...app.graph.nodes.map(n => n.pos[0]))
+                const top = Math.min(...app.graph.nodes.map(n => n.pos[1]))
+                const note = LiteGraph.createNode("MarkdownNote")
+                note.title = "Read me"
+                app.graph.add(note)
+                note.widgets[0].value = text
+                note.setSize([440, 300])
+                note.pos = [left - 520, top]
+                await new Promise(done => setTimeout(done, 500))
+            }""",
+            text,
+        )
+
+    def file(self) -> dict[str, Any]:
+        """The file that saving the open graph would write."""
+        return json.loads(self.page.evaluate("() => JSON.stringify(app.graph.serialize())"))
 
     def open(self, workflow: dict[str, Any]) -> dict[str, Any]:
         """Open a file; the prompt that pressing Run would send."""

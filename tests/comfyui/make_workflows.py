@@ -1,4 +1,6 @@
-"""Writes workflows/*.json and their pictures with the real editor: python tests/comfyui/make_workflows.py
+"""Writes workflows/*.json and their pictures with the real editor.
+
+    python tests/comfyui/make_workflows.py COMFYUI [NAME ...]
 
 Needs ComfyUI's interpreter, playwright and Chromium. Models are empty files of the published names here: the
 graphs are drawn, not run.
@@ -7,8 +9,11 @@ graphs are drawn, not run.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +40,54 @@ MODELS = {
     "glintr100.safetensors": ("insightface", None),
     "style_sd15.safetensors": ("loras", None),
 }
+INPUTS = ("portrait.png", "song.wav")  # beside the workflows; the user copies them to input/
+
+
+@dataclass(frozen=True)
+class Example:
+    """A workflow: its prompt, the note beside it, and the nodes that are folded into one."""
+
+    prompt: Callable[[], Prompt]
+    note: str
+    folded: tuple[str, ...] = ()
+    title: str = ""
+    widgets: tuple[tuple[str, str], ...] = ()  # (node id, widget) shown on the folded node
+
+
+def quickstart() -> Prompt:
+    return {
+        "1": node("SingerDemoLoader"),
+        "2": node("SingerAudioEncode", audio=["1", 3], fps=25.0, levelling=0.0, sub_frames=4, bands=32),
+        "3": node(
+            "SingerConditioning",
+            vae=["1", 1],
+            portrait=["1", 2],
+            singer_audio=["2", 0],
+            first_frame=0,
+            length=0,
+            motion_frames=2,
+            brighten_bright=False,
+        ),
+        "4": node("CFGGuider", model=["1", 0], positive=["3", 0], negative=["3", 1], cfg=1.5),
+        "5": node("BasicScheduler", model=["1", 0], scheduler="simple", steps=8, denoise=1.0),
+        "6": node("KSamplerSelect", sampler_name="euler"),
+        "7": node("RandomNoise", noise_seed=42),
+        "8": node(
+            "SingerSampler",
+            noise=["7", 0],
+            guider=["4", 0],
+            sampler=["6", 0],
+            sigmas=["5", 0],
+            latent_image=["3", 2],
+            clip_frames=16,
+            motion_frames=2,
+            overlap=0,
+        ),
+        "9": node(
+            "SingerVideo", latent=["8", 0], vae=["1", 1], audio=["1", 3], fps=25.0, audio_start=0.0, crf=18
+        ),
+        "10": saved("9", "singer_quickstart"),
+    }
 
 
 def loaded() -> Prompt:
@@ -264,52 +317,108 @@ def parity() -> Prompt:
     }
 
 
+FILES = """Files: `net.pth` (4.85 GB) in models/singer, the VAE in models/vae, wav2vec2 in
+models/audio_encoders, MediaPipe's face landmarker in models/detection, glintr100 in models/insightface,
+Kim_Vocal_2.onnx in models/audio_separation; README has the links. Copy `portrait.png` and `song.wav` from the
+pack's folder `workflows` to ComfyUI's `input`, or put your own in."""
+COST = """Memory beside the weights at 512 x 512 and 16 frames: 2.7 GiB in fp16. Time: not measured with the
+published weights; 40 steps of a clip are 80 passes of an SD1.5-sized network over 32 pictures."""
+
 WORKFLOWS = {
-    "02_stages": stages,
-    "03_full_song": full_song,
-    "04_spectral_playground": spectral_playground,
-    "05_combine": combined,
-    "06_parity": parity,
+    "01_quickstart": Example(
+        quickstart,
+        """## Press Run
+A small built-in model sings the built-in song. Nothing is downloaded.
+
+It knows drawn faces of 128 x 128 pixels. Time for 5 s of song on two CPU cores: about one minute; memory:
+1.3 GB.
+
+Open the folded node (double-click its frame) to see the stages. Real portraits: workflow `03_full_song`.""",
+        folded=("2", "3", "4", "5", "6", "7", "8", "9"),
+        title="SINGER: portrait + song to video",
+        widgets=(("7", "noise_seed"), ("5", "steps"), ("4", "cfg")),
+    ),
+    "02_stages": Example(
+        stages, f"## One clip, every stage\nCore's KSampler and VAEDecode do the work.\n\n{FILES}\n\n{COST}"
+    ),
+    "03_full_song": Example(
+        full_song,
+        "## A whole song\nVocals are taken out of the mix, motion follows loudness and rests, every frame is "
+        "pasted back into the picture. Memory does not grow with the song; after a cancel it goes on from "
+        f"the last finished clip.\n\n{FILES}\n\n{COST}",
+    ),
+    "04_spectral_playground": Example(
+        spectral_playground,
+        "## The two spectral modules\nThe same clip twice: as the authors', and with other wavelet bands. "
+        f"The plot shows what the bands hold.\n\n{FILES}\n\n{COST}",
+    ),
+    "05_combine": Example(
+        combined,
+        "## With everything else\nA LoRA for SD1.5 (put yours in), FreeU, RescaleCFG and a picture scaler of "
+        f"core act on the MODEL and its frames.\n\n{FILES}\n\n{COST}",
+    ),
+    "06_parity": Example(
+        parity,
+        "## The authors' numbers\nTheir noise, their sampler, seed 42; saves latents to compare. "
+        f"\n\n{FILES}\n\n{COST}",
+    ),
 }
 
 
 def finished(workflow: dict[str, Any]) -> dict[str, Any]:
     """The file with fixed seeds and links to its models, which the editor offers where they are missing."""
-    for drawn in workflow["nodes"]:
-        drawn["widgets_values"] = [
-            "fixed" if v == "randomize" else v for v in drawn.get("widgets_values") or []
-        ]
-        names = [value for value in drawn["widgets_values"] if value in MODELS]
-        links = [
-            {"name": name, "url": MODELS[name][1], "directory": MODELS[name][0]}
-            for name in names
-            if MODELS[name][1]
-        ]
-        if links:
-            drawn["properties"]["models"] = links
+    for graph in (workflow, *workflow.get("definitions", {}).get("subgraphs", [])):
+        for drawn in graph["nodes"]:
+            values = drawn.get("widgets_values")
+            if not isinstance(values, list):
+                continue
+            drawn["widgets_values"] = ["fixed" if v == "randomize" else v for v in values]
+            names = [value for value in values if isinstance(value, str) and value in MODELS]
+            links = [
+                {"name": name, "url": MODELS[name][1], "directory": MODELS[name][0]}
+                for name in names
+                if MODELS[name][1]
+            ]
+            if links:
+                drawn["properties"]["models"] = links
     return workflow
 
 
 def placeholders(base: Path) -> None:
-    """Empty files under the published names, so that the combos list them."""
-    files = [base / "models" / folder / name for name, (folder, _) in MODELS.items()]
-    for path in [*files, base / "input/portrait.png", base / "input/song.wav"]:
+    """Empty files under the published names, so that the combos list them, and the examples' own inputs."""
+    for name, (folder, _) in MODELS.items():
+        path = base / "models" / folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+    inputs = base / "input"
+    inputs.mkdir(parents=True, exist_ok=True)
+    for name in INPUTS:
+        shutil.copy(PACK / "workflows" / name, inputs / name)
 
 
-def main(comfy: Path) -> None:
+def draw(editor: Editor, example: Example) -> dict[str, Any]:
+    """The editor's own file of an example."""
+    editor.from_prompt(example.prompt())
+    if example.folded:
+        editor.fold(example.folded, example.title, example.widgets)
+        editor.open(editor.file())  # only now the folded node has its widgets, and its size
+        editor.arrange(80)
+    editor.add_note(example.note)
+    return finished(editor.file())
+
+
+def main(comfy: Path, names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         server = Server(comfy, Path(folder), "singer", PACK)
         placeholders(Path(folder))
         with server, Editor(server) as editor:
-            for name, graph in WORKFLOWS.items():
-                workflow = finished(editor.from_prompt(graph()))
+            for name in names or WORKFLOWS:
+                workflow = draw(editor, WORKFLOWS[name])
                 path = PACK / "workflows" / f"{name}.json"
-                path.write_text(json.dumps(workflow, indent=1) + "\n", encoding="utf-8")
+                path.write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
                 editor.open(workflow)
                 editor.picture(path.with_suffix(".jpg"))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).expanduser())
+    main(Path(sys.argv[1]).expanduser(), sys.argv[2:])
