@@ -146,8 +146,11 @@ def file_hash(path: Path, progress: Callable[[int], None] | None = None) -> str:
 
 
 def save_weights(path: Path, tensors: Iterable[tuple[str, Tensor]], metadata: dict[str, str]) -> None:
-    """Write a safetensors file whole or not at all."""
+    """Write a safetensors file whole or not at all, with the rights that any new file has here."""
     with renamed_on_success(path) as temporary:
+        temporary.touch()
+        rights = temporary.stat().st_mode
         save_file(
             {key: value.contiguous() for key, value in tensors}, temporary, {"format": "pt", **metadata}
         )
+        temporary.chmod(rights)  # safetensors lets the owner alone read it

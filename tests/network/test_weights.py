@@ -148,3 +148,11 @@ def test_the_hash_is_sha_256_of_the_file_and_of_a_folder_in_name_order(tmp_path)
     assert file_hash(tmp_path / "a", done.append) == hashlib.sha256(b"one").hexdigest()
     assert done == [3]
     assert file_hash(tmp_path) == hashlib.sha256(b"onetwo").hexdigest()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX file modes")
+def test_a_written_file_can_be_read_by_whom_the_umask_lets(tmp_path):
+    plain = tmp_path / "plain"
+    plain.touch()
+    save_weights(tmp_path / "x.safetensors", [("a", torch.zeros(2))], {})
+    assert (tmp_path / "x.safetensors").stat().st_mode == plain.stat().st_mode
