@@ -46,6 +46,7 @@ class Material:
     portrait         the picture that was animated, and its face
     sound_file       the file of the song, for SyncNet
     weights          folder with the networks of the user
+    set_metrics      False leaves FID and FVD to who gathers many videos
     """
 
     footage: Footage
@@ -60,6 +61,7 @@ class Material:
     sound_file: Path | None = None
     clip_frames: int = constants.CLIP_FRAMES
     weights: Path = WEIGHTS
+    set_metrics: bool = True
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __post_init__(self) -> None:
@@ -109,7 +111,8 @@ class Evaluation:
             "video": self.name,
             **self.info,
             "metrics": metrics,
-            "not_computed": self.missing,
+            "not_computed": dict(self.missing),
+            "lacking": list(self.lacking),
             "findings": list(self.findings),
             "notes": list(self.notes),
             "curves": {name: np.round(curve, 4).tolist() for name, curve in self.curves.items()},
@@ -346,6 +349,8 @@ def _mouth_match(book: _Book, material: Material, opening: Floats | None) -> dic
 
 def _frechet(book: _Book, material: Material, key: str) -> dict[str, float | None]:
     films = (material.footage, _reference(material))
+    if not material.set_metrics:
+        raise NotComputedError("measured over the whole set")
     features = [film_features(key, film, material.weights, material.device) for film in films]
     if min(map(len, features)) < 2:
         raise NotComputedError("fewer than two windows of 16 frames")

@@ -1,0 +1,77 @@
+"""A made-up singer whose every number is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from singer_core.audio.waveform import Waveform
+from singer_core.audio.wavfile import write_wave
+from singer_core.evaluation.evaluate import Material
+from singer_core.evaluation.footage import footage_of
+from singer_core.render.video import VideoWriter
+
+RATE, FPS, SIDE = 16_000, 25.0, 48
+BOX = (14, 26, 34, 46)  # around the mouth, left, top, right, bottom
+
+
+@dataclass(frozen=True)
+class Singer:
+    """A grey face on a moving ground whose mouth is as high as the voice is loud.
+
+    opening   (s,) 0..1;  voice  (s,) 0..1, level in dB over 40 dB
+    """
+
+    opening: np.ndarray
+    voice: np.ndarray
+
+    @property
+    def sound(self) -> Waveform:
+        """A tone of that level, each frame with one loudness."""
+        frame = int(RATE / FPS)
+        gain = np.where(self.voice > 0, 0.5 * 10 ** (2 * (self.voice - 1)), 0)
+        time = np.arange(frame * len(gain)) / RATE
+        samples = np.repeat(gain, frame) * np.sin(2 * np.pi * 250 * time)
+        return Waveform(torch.from_numpy(samples.astype(np.float32))[None], RATE)
+
+    @property
+    def pictures(self) -> torch.Tensor:
+        """(s, 3, H, W) in [0, 1]."""
+        s = len(self.opening)
+        pictures = torch.full((s, 3, SIDE, SIDE), 0.6)
+        wave = torch.arange(SIDE) / SIDE
+        for i, opening in enumerate(self.opening):
+            pictures[i, :, 8:20] += 0.1 * torch.sin(2 * torch.pi * (wave - 0.02 * i))  # turns evenly
+            high = 16 * float(opening)
+            rows = torch.arange(SIDE).float()[:, None]
+            inside = (1 - ((rows - 36).abs() - high / 2).clamp(0, 1)).expand(SIDE, SIDE).clone()
+            inside[:, :18], inside[:, 30:] = 0, 0
+            pictures[i] = pictures[i] * (1 - inside) + 0.1 * inside * (high > 0)
+        return pictures
+
+    def material(self, pictures: torch.Tensor | None = None, sound: Waveform | None = None) -> Material:
+        film = footage_of(self.pictures if pictures is None else pictures, FPS)
+        voice = sound or self.sound
+        return Material(film, song=voice, vocals=voice, lip_box=BOX)
+
+    def write(self, path: Path, fps: float = FPS, pictures: torch.Tensor | None = None) -> Path:
+        """A video file with sound; nearly lossless."""
+        shown = self.pictures if pictures is None else pictures
+        sound = write_wave(path.with_suffix(".wav"), self.sound)
+        size = (shown.shape[2], shown.shape[3])
+        with VideoWriter(path, size, fps, frames=len(shown), audio=sound, crf=4, rounding=True) as writer:
+            writer.write(shown)
+        return path
+
+
+def singer(seed: int = 0, frames: int = 128) -> Singer:
+    """Phrases of about a second and rests of half a second; the mouth does what the voice does."""
+    rng = np.random.default_rng(seed)
+    voice = np.convolve(rng.uniform(0.3, 1.0, frames + 4), np.ones(5) / 5, mode="valid")
+    voice = 0.6 + 0.4 * (voice - voice.min()) / (voice.max() - voice.min())
+    sung = (np.arange(frames) % 48 < 30) & (np.arange(frames) > 2)
+    voice = np.where(sung, voice, 0.0)
+    return Singer(opening=voice, voice=voice)
