@@ -14,8 +14,8 @@ from singer_core.evaluation.evaluate import Material
 from singer_core.evaluation.footage import footage_of
 from singer_core.render.video import VideoWriter
 
-RATE, FPS, SIDE = 16_000, 25.0, 48
-BOX = (14, 26, 34, 46)  # around the mouth, left, top, right, bottom
+RATE, FPS, SIDE = 16_000, 25.0, 96
+BOX = (28, 52, 68, 92)  # around the mouth, left, top, right, bottom
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Singer:
         pictures = torch.full((s, 3, SIDE, SIDE), 0.6)
         wave = torch.arange(SIDE) / SIDE
         for i, opening in enumerate(self.opening):
-            pictures[i, :, 8:20] += 0.1 * torch.sin(2 * torch.pi * (wave - 0.02 * i))  # turns evenly
-            high = 16 * float(opening)
+            pictures[i, :, 16:40] += 0.1 * torch.sin(2 * torch.pi * (wave - 0.02 * i))  # turns evenly
+            high = 32 * float(opening)
             rows = torch.arange(SIDE).float()[:, None]
-            inside = (1 - ((rows - 36).abs() - high / 2).clamp(0, 1)).expand(SIDE, SIDE).clone()
-            inside[:, :18], inside[:, 30:] = 0, 0
+            inside = (1 - ((rows - 72).abs() - high / 2).clamp(0, 1)).expand(SIDE, SIDE).clone()
+            inside[:, :36], inside[:, 60:] = 0, 0
             pictures[i] = pictures[i] * (1 - inside) + 0.1 * inside * (high > 0)
         return pictures
 
@@ -68,10 +68,10 @@ class Singer:
 
 
 def singer(seed: int = 0, frames: int = 128) -> Singer:
-    """Phrases of about a second and rests of half a second; the mouth does what the voice does."""
+    """Phrases and rests of about a second; the mouth does what the voice does."""
     rng = np.random.default_rng(seed)
     voice = np.convolve(rng.uniform(0.3, 1.0, frames + 4), np.ones(5) / 5, mode="valid")
     voice = 0.6 + 0.4 * (voice - voice.min()) / (voice.max() - voice.min())
-    sung = (np.arange(frames) % 48 < 30) & (np.arange(frames) > 2)
+    sung = (np.arange(frames) % 48 < 24) & (np.arange(frames) > 8)
     voice = np.where(sung, voice, 0.0)
     return Singer(opening=voice, voice=voice)
