@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from singer_core import constants
 from singer_core.cli import inputs
+from singer_core.cli.film import Film, add_work_arguments, plan_film, write_film
 from singer_core.options import MODES, OFFICIAL, PAPER, BandGains, SingerOptions
 
 if TYPE_CHECKING:
@@ -19,14 +20,16 @@ if TYPE_CHECKING:
     from singer_core.audio.features import AudioFeatures, LogMelFrontEnd, Wav2Vec2FrontEnd
     from singer_core.network.checkpoint import Checkpoint
     from singer_core.portrait.portrait import Portrait
-    from singer_core.render.pipeline import SingerPipeline
 
 logger = logging.getLogger(__name__)
+
+Loaded = dict[str, tuple[object, Any]]  # name -> what it was loaded from, what was loaded
 
 DESCRIPTION = """
 Render PORTRAIT singing SONG. The video (H.264 + AAC) has exactly ceil(seconds * fps) frames and the song's
 own sound; it is written while it is generated, so memory does not grow with the song, and it appears under
-its name only when it is complete.
+its name only when it is complete. Finished clips are kept until then: after Ctrl-C, a crash or a reboot the
+same command goes on where it was, and gives the same file.
 
 The face comes from --landmarks, or from --face-mask and --lip-mask.
 """
@@ -72,6 +75,7 @@ def add_render_arguments(parser: argparse.ArgumentParser) -> None:
     inputs.add_portrait_arguments(parser)
     inputs.add_song_arguments(parser)
     _add_sampling_arguments(parser)
+    add_work_arguments(parser)
     inputs.add_device_arguments(parser)
     parser.add_argument(
         "--paste-back", action="store_true", help="put the rendered crop back into the whole picture"
@@ -115,6 +119,19 @@ def _add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, default: SingerOptions | None = None) -> int:
     """`default`: the options where no --mode is given; None = what the checkpoint was trained for."""
+    film, out = prepare(args, {}, default)
+    write_film(film, out, args)
+    return 0
+
+
+def prepare(
+    args: argparse.Namespace, loaded: Loaded, default: SingerOptions | None = None
+) -> tuple[Film, Path]:
+    """Everything up to the first diffusion step, and the video's path.
+
+    loaded  networks of the job before, which are used again where the arguments name the same
+    """
+    from singer_core.audio.activity import with_activity
     from singer_core.audio.waveform import probe_audio
     from singer_core.network.autoencoder import load_autoencoder
     from singer_core.network.checkpoint import load_network, open_checkpoint
@@ -130,13 +147,27 @@ def run(args: argparse.Namespace, default: SingerOptions | None = None) -> int:
     options = options_from(args, default or default_options(checkpoint))
     front_end = choose_front_end(checkpoint, args.wav2vec2)
     portrait = _portrait(checkpoint, args)
-    vae = load_autoencoder(args.vae, dtype, device)
+    vae = _once(loaded, "vae", (args.vae, dtype, device), lambda: load_autoencoder(args.vae, dtype, device))
     song = inputs.read_song(args.song, args, device)
-    network = load_network(checkpoint, dtype, device)
+    network = _once(
+        loaded,
+        "network",
+        (args.checkpoint, dtype, device),
+        lambda: load_network(checkpoint, dtype, device),
+    )
     audio = _encode(front_end, song, args, options, device)
+    if options.reanchor or args.sections:
+        audio = with_activity(audio, song.vocals)
     pipeline = SingerPipeline(network, vae, options)
-    _write(pipeline, portrait, audio, _motion(args, song, audio), out, args)
-    return 0
+    return plan_film(pipeline, portrait, audio, _motion(args, song, audio), args), out
+
+
+def _once(loaded: Loaded, name: str, key: object, load: Callable[[], Any]) -> Any:
+    """What `load` gives, or gave for the same key the last time; one of each name is kept."""
+    if loaded.get(name, (None,))[0] != key:
+        loaded.pop(name, None)  # before the next one needs the memory
+        loaded[name] = (key, load())
+    return loaded[name][1]
 
 
 def _portrait(checkpoint: Checkpoint, args: argparse.Namespace) -> Portrait:
@@ -242,33 +273,3 @@ def _motion(args: argparse.Namespace, song: inputs.Song, audio: AudioFeatures) -
         loudness=loudness_curve(song.vocals, audio.fps, audio.frames) if args.loudness else None,
         beats=beat_times(song.mix) if args.beat else None,
     ).tensor
-
-
-def _write(
-    pipeline: SingerPipeline,
-    portrait: Portrait,
-    audio: AudioFeatures,
-    weights: torch.Tensor,
-    out: Path,
-    args: argparse.Namespace,
-) -> None:
-    """Render and write clip by clip."""
-    from singer_core.cli.progress import progress_bar
-    from singer_core.portrait.crop import PasteBack
-    from singer_core.render.clips import plan_clips
-    from singer_core.render.video import VideoWriter
-
-    options = pipeline.options
-    finish = None
-    if args.paste_back and portrait.original is not None:
-        finish = PasteBack(portrait.original, portrait.crop)
-    size = portrait.crop.original_size if finish else portrait.crop.size
-    clips = len(plan_clips(audio.frames, options.clip_frames, options.overlap))
-    with (
-        VideoWriter(out, size, args.fps, frames=audio.frames, audio=args.song) as writer,
-        progress_bar("singing", clips * options.steps, "step", args.quiet) as bar,
-    ):
-        rendered = pipeline.render(portrait, audio, args.seed, weights, lambda step: bar.set(step.done))
-        for clip in rendered:
-            writer.write(finish(clip.pictures) if finish else clip.pictures)
-    print(f"Wrote {out}: {audio.frames} frames at {args.fps:g} fps.", file=sys.stderr)

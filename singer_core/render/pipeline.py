@@ -184,18 +184,16 @@ class SingerPipeline:
         audio: AudioFeatures,
         seed: int = constants.DEFAULT_SEED,
         weights: Tensor | None = None,
-        span: range | None = None,
     ) -> str:
         """What determines every bit of the latents of `render`, hashed: the key of its `ClipStore`.
 
-        Reads all weights and features once. Not in it: the machine and its number of threads, which may
-        change last bits.
+        A part of the song has the key `fingerprint(key, span.start, span.stop)`. Reads all weights and
+        features once. Not in it: the machine and its number of threads, which may change last bits.
         """
         pictures = (portrait.image, portrait.region, portrait.masks, portrait.identity)
         networks = (self.network, self.network.architecture, self.network.device.type, self.vae.vae)
-        frames = (audio.frames if span is None else (span.start, span.stop), audio.fps)
-        song = (audio.features, audio.activity if self.options.reanchor else None, weights)
-        return fingerprint(FORMAT, torch.__version__, networks, self.options, pictures, song, frames, seed)
+        song = (audio.features, audio.activity if self.options.reanchor else None, audio.frames, audio.fps)
+        return fingerprint(FORMAT, torch.__version__, networks, self.options, pictures, song, weights, seed)
 
     def _sample(
         self,

@@ -62,7 +62,7 @@ class ClipStore:
     key    hex digits, `fingerprint` of what determines the latents
     clips  how many clips the render has
 
-    Raises PermissionError where the folder cannot be written to.
+    A folder without any clip is deleted at the end. Raises PermissionError where it cannot be written to.
     """
 
     def __init__(self, root: Path, key: str, clips: int) -> None:
@@ -91,9 +91,13 @@ class ClipStore:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._lock is not None:
-            self._lock.close()  # gives the lock back
-            self._lock = None
+        if self._lock is None:
+            return
+        with contextlib.suppress(OSError):
+            if not any(self.folder.glob("clip-*")):
+                self.remove()
+        self._lock.close()  # gives the lock back
+        self._lock = None
 
     def path(self, index: int) -> Path:
         """The file of a clip, there or not."""

@@ -1,0 +1,200 @@
+"""From a prepared song to its video, resumable: what `sing`, `demo` and `batch` share."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from singer_core.audio.frames import AudioFeatures
+    from singer_core.portrait.portrait import Portrait
+    from singer_core.render.pipeline import OnStep, RenderedClip, SingerPipeline
+    from singer_core.render.sections import Section
+    from singer_core.render.store import ClipStore
+
+
+def add_work_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "long songs", "finished clips are kept until the video is written; the same command goes on from them"
+    )
+    group.add_argument(
+        "--work-dir",
+        type=Path,
+        metavar="DIR",
+        help="where finished clips are kept, up to 64 KB a frame (default: singer-* in the temporary folder)",
+    )
+    group.add_argument("--no-resume", action="store_true", help="use no finished clips and keep none")
+    group.add_argument(
+        "--partial", action="store_true", help="render nothing: write a video of the clips that are finished"
+    )
+    group.add_argument(
+        "--sections",
+        action="store_true",
+        help="cut the song where the voice rests and render the sections independently (docs/long_songs.md)",
+    )
+
+
+@dataclass(frozen=True)
+class Film:
+    """A song ready to be rendered, and where its finished clips go (None = nowhere)."""
+
+    pipeline: SingerPipeline
+    portrait: Portrait
+    audio: AudioFeatures
+    weights: torch.Tensor
+    seed: int
+    sections: Sequence[Section]
+    work: Path | None
+
+    @property
+    def clips(self) -> list[int]:
+        """How many clips each section has."""
+        return [len(self.pipeline.plan(self.audio, section.span)) for section in self.sections]
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[list[ClipStore | None]]:
+        """The store of each section."""
+        from singer_core.render.store import ClipStore, fingerprint
+
+        with contextlib.ExitStack() as stack:
+            stores: list[ClipStore | None] = [None] * len(self.sections)
+            if self.work is not None:
+                key = self.pipeline.store_key(self.portrait, self.audio, self.seed, self.weights)
+                for section, clips in zip(self.sections, self.clips, strict=True):
+                    part = fingerprint(key, section.start, section.stop)
+                    stores[section.index] = stack.enter_context(ClipStore(self.work, part, clips))
+            yield stores
+
+    def render(
+        self, section: Section, store: ClipStore | None, on_step: OnStep | None
+    ) -> Iterator[RenderedClip]:
+        return self.pipeline.render(
+            self.portrait, self.audio, self.seed, self.weights, on_step, store, section.span
+        )
+
+    def pictures(
+        self, stores: Sequence[ClipStore | None], moved: Callable[[int], None]
+    ) -> Iterator[torch.Tensor]:
+        """All pictures in order, (k, 3, H, W) each; `moved` is told the steps done."""
+        from singer_core.render.sections import join_sections
+
+        steps, clips = self.pipeline.options.steps, self.clips
+
+        def render(section: Section) -> Iterator[RenderedClip]:
+            before = sum(clips[: section.index]) * steps
+            return self.render(section, stores[section.index], lambda step: moved(before + step.done))
+
+        return join_sections(self.sections, render, self.pipeline.vae.decode)
+
+
+def plan_film(
+    pipeline: SingerPipeline,
+    portrait: Portrait,
+    audio: AudioFeatures,
+    weights: torch.Tensor,
+    args: argparse.Namespace,
+) -> Film:
+    """What `args` ask to be done with a song; clears old renders out of the work folder.
+
+    `audio` has its vocal activity where --sections is given. Raises ValueError on arguments that exclude
+    each other.
+    """
+    from singer_core.render.sections import SECTION_SECONDS, Section, plan_sections
+    from singer_core.render.store import clean, work_folder
+
+    if args.partial and args.no_resume:
+        raise ValueError(
+            "--partial is made of the finished clips that --no-resume ignores. Give one of them."
+        )
+    sections = [Section(0, 0, audio.frames, 0)]
+    if args.sections and audio.activity is not None:
+        sections = plan_sections(audio.activity, audio.frames, round(SECTION_SECONDS * audio.fps))
+    work = None if args.no_resume else work_folder(args.work_dir)
+    if work is not None:
+        clean(work)
+    return Film(pipeline, portrait, audio, weights, args.seed, sections, work)
+
+
+def write_film(film: Film, out: Path, args: argparse.Namespace) -> None:
+    """Render what is not finished and write the video; its clips are deleted when it is complete."""
+    from singer_core.cli.progress import progress_bar
+    from singer_core.portrait.crop import PasteBack
+    from singer_core.render.video import VideoWriter
+
+    finish, size = None, film.portrait.crop.size
+    if args.paste_back and film.portrait.original is not None:
+        finish = PasteBack(film.portrait.original, film.portrait.crop)
+        size = film.portrait.crop.original_size
+    total = sum(film.clips) * film.pipeline.options.steps
+    with film.opened() as stores:
+        frames = _finished_frames(film, stores) if args.partial else film.audio.frames
+        if frames == 0:
+            raise ValueError(
+                f"--partial: no clip of this render is finished in {film.work}. Give the same arguments as "
+                "before, --work-dir among them."
+            )
+        try:
+            with (
+                VideoWriter(out, size, film.audio.fps, frames=frames, audio=args.song) as writer,
+                progress_bar("singing", total, "step", args.quiet) as bar,
+            ):
+                for pictures in film.pictures(stores, bar.set):
+                    writer.write(finish(pictures) if finish else pictures)
+                    if writer.written == frames:
+                        break
+        except (KeyboardInterrupt, SystemExit):
+            _say_how_to_go_on(film, stores)
+            raise
+        if not args.partial:
+            _remove(film, stores, args)
+    print(f"Wrote {out}: {frames} frames at {film.audio.fps:g} fps.", file=sys.stderr)
+
+
+def fill_stores(film: Film, sections: Sequence[Section]) -> None:
+    """Render some sections and keep their clips, without a video."""
+    with film.opened() as stores:
+        for section in sections:
+            for _ in film.render(section, stores[section.index], None):
+                pass
+
+
+def _finished_frames(film: Film, stores: Sequence[ClipStore | None]) -> int:
+    """How many frames from the first on are finished and joined to what is before them."""
+    sections = film.sections
+    for section, following, store in zip(sections, [*sections[1:], None], stores, strict=True):
+        plan = film.pipeline.plan(film.audio, section.span)
+        done = 0 if store is None else store.finished()
+        if done == len(plan):
+            continue
+        reached = plan[done].start
+        if reached < section.start + section.shared:
+            return section.start
+        return min(reached, section.stop - (following.shared if following else 0))
+    return film.audio.frames
+
+
+def _say_how_to_go_on(film: Film, stores: Sequence[ClipStore | None]) -> None:
+    if film.work is None:
+        return
+    done = sum(store.finished() for store in stores if store is not None)
+    print(
+        f"\nsinger: {done} of {sum(film.clips)} clips are finished and stay in {film.work}. The same command "
+        "goes on from there; with --partial it writes a video of them.",
+        file=sys.stderr,
+    )
+
+
+def _remove(film: Film, stores: Sequence[ClipStore | None], args: argparse.Namespace) -> None:
+    for store in stores:
+        if store is not None:
+            store.remove()
+    if film.work is not None and args.work_dir is None:
+        with contextlib.suppress(OSError):  # other renders are in it
+            film.work.rmdir()

@@ -1,0 +1,244 @@
+"""`singer sing` stopped and run again: the same file as if nothing had happened, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from PIL import Image
+
+from singer_core.cli import main
+from singer_core.render.pipeline import SingerPipeline
+from singer_core.render.video import probe_video, read_frames
+
+RATE = 16_000
+RUN = "import sys; from singer_core.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tiny_checkpoint, tiny_vae_folder) -> Path:
+    """Portrait, masks and a song that sings, rests and sings: 1.6 s."""
+    folder = tmp_path_factory.mktemp("inputs")
+    picture = (tiny.noise(128, 128, 3).clamp(-2, 2) * 40 + 128).byte().numpy()
+    Image.fromarray(picture).save(folder / "portrait.png")
+    for name, box in (("face", (30, 30, 100, 110)), ("lip", (50, 80, 80, 100))):
+        mask = np.zeros((128, 128), np.uint8)
+        mask[box[1] : box[3], box[0] : box[2]] = 255
+        Image.fromarray(mask).save(folder / f"{name}.png")
+    samples = 0.4 * np.sin(2 * np.pi * 220 * np.arange(round(1.6 * RATE)) / RATE)
+    samples[round(0.6 * RATE) : round(1.1 * RATE)] = 0
+    with wave.open(str(folder / "song.wav"), "wb") as file:
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
+        file.writeframes((samples * 32767).astype("<i2").tobytes())
+    return folder
+
+
+@pytest.fixture
+def arguments(folder, tiny_checkpoint, tiny_vae_folder, tmp_path):
+    """A command line; the video goes to tmp_path/out, clips to tmp_path/work."""
+    (tmp_path / "out").mkdir()
+
+    def line(*options: str) -> list[str]:
+        given = ["sing", folder / "portrait.png", folder / "song.wav", "--checkpoint", tiny_checkpoint]
+        given += ["--vae", tiny_vae_folder, "--face-mask", folder / "face.png", "--lip-mask"]
+        given += [folder / "lip.png", "--crop", "squash", "--device", "cpu", "--quiet", "--steps", "1"]
+        given += ["--set", "clip_frames=4", "--out", tmp_path / "out" / "film.mp4"]
+        given += ["--work-dir", tmp_path / "work"]
+        return [str(value) for value in [*given, *options]]
+
+    return line
+
+
+def contents(tmp_path: Path) -> list[str]:
+    return sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+
+
+def clips_in(tmp_path: Path) -> list[Path]:
+    return sorted(tmp_path.glob("work/*/clip-*.safetensors"))
+
+
+def stop_after(monkeypatch, clips: int, error: type[BaseException] = KeyboardInterrupt) -> None:
+    """Interrupt the next run while it samples one clip more."""
+    sample = SingerPipeline._sample
+    made = []
+
+    def stopping(self, *given):
+        if len(made) == clips:
+            raise error
+        made.append(1)
+        return sample(self, *given)
+
+    monkeypatch.setattr(SingerPipeline, "_sample", stopping)
+
+
+def interrupted(monkeypatch, arguments, clips: int, *options: str) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(patch, clips)
+        assert main(arguments(*options)) == 130
+
+
+@pytest.mark.parametrize("options", [(), ("--sections", "--mode", "enhanced", "--set", "overlap=2")], ids=len)
+def test_after_ctrl_c_the_same_command_gives_the_same_file(arguments, tmp_path, monkeypatch, capsys, options):
+    monkeypatch.setattr("singer_core.render.sections.SECTION_SECONDS", 0.2)
+    film = tmp_path / "out" / "film.mp4"
+    assert main(arguments("--no-resume", *options)) == 0
+    unbroken = film.read_bytes()
+    assert contents(tmp_path) == ["out/film.mp4"]
+    film.unlink()
+    interrupted(monkeypatch, arguments, 3, *options)
+    assert re.search(r"3 of \d+ clips are finished and stay in .*work", capsys.readouterr().err)
+    assert len(clips_in(tmp_path)) == 3
+    assert not list((tmp_path / "out").iterdir())
+    interrupted(monkeypatch, arguments, 4, *options)
+    assert len(clips_in(tmp_path)) == 7
+    assert main(arguments(*options)) == 0
+    assert film.read_bytes() == unbroken
+    assert contents(tmp_path) == ["out/film.mp4"]
+
+
+def test_another_input_begins_anew_and_does_not_disturb_the_first(arguments, tmp_path, monkeypatch):
+    interrupted(monkeypatch, arguments, 3)
+    before = {path: path.stat().st_mtime_ns for path in clips_in(tmp_path)}
+    assert main(arguments("--seed", "7")) == 0
+    assert {path: path.stat().st_mtime_ns for path in clips_in(tmp_path)} == before
+
+
+def test_a_damaged_clip_and_a_deleted_folder_are_made_up_for(arguments, tmp_path, monkeypatch, caplog):
+    film = tmp_path / "out" / "film.mp4"
+    assert main(arguments("--no-resume")) == 0
+    unbroken = film.read_bytes()
+    interrupted(monkeypatch, arguments, 3)
+    middle = clips_in(tmp_path)[1]
+    middle.write_bytes(middle.read_bytes()[:-4] + b"oops")
+    assert main(arguments()) == 0
+    assert "Clip 2 of the earlier run is damaged" in caplog.text
+    assert film.read_bytes() == unbroken
+    interrupted(monkeypatch, arguments, 3)
+    for path in sorted((tmp_path / "work").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    assert main(arguments()) == 0
+    assert film.read_bytes() == unbroken
+
+
+@pytest.mark.parametrize("options", [(), ("--sections",)], ids=len)
+def test_a_partial_song_can_be_saved_and_finished_later(arguments, tmp_path, monkeypatch, capsys, options):
+    monkeypatch.setattr("singer_core.render.sections.SECTION_SECONDS", 0.2)
+    film = tmp_path / "out" / "film.mp4"
+    interrupted(monkeypatch, arguments, 3, *options)
+    assert main(arguments("--partial", *options)) == 0
+    assert probe_video(film).frames == 12
+    assert probe_video(film).has_audio
+    partial = [picture.float() for picture in read_frames(film)]
+    assert len(clips_in(tmp_path)) == 3
+    interrupted(monkeypatch, arguments, 4, *options)
+    assert main(arguments("--partial", *options)) == 0
+    assert 12 < probe_video(film).frames < 40
+    assert main(arguments(*options)) == 0
+    whole = [picture.float() for picture in read_frames(film)]
+    assert len(whole) == 40
+    assert max((a - b).abs().mean() for a, b in zip(partial, whole, strict=False)) < 4  # compressed anew
+    capsys.readouterr()
+    assert main(arguments("--partial", *options)) == 2
+    assert "no clip of this render is finished" in capsys.readouterr().err
+
+
+def test_partial_and_no_resume_exclude_each_other(arguments, capsys):
+    assert main(arguments("--partial", "--no-resume")) == 2
+    assert "--no-resume ignores" in capsys.readouterr().err
+
+
+def test_clips_lie_in_the_temporary_folder_where_none_is_named(arguments, tmp_path, monkeypatch):
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    line = arguments()
+    at = line.index("--work-dir")
+    del line[at : at + 2]
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        assert main(line) == 130
+    assert len(list((tmp_path / "tmp").glob("singer-*/*/clip-*"))) == 2
+    assert main(line) == 0
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_full_disk_ends_with_one_line_and_keeps_what_is_there(arguments, tmp_path, monkeypatch, capsys):
+    fsync, written = os.fsync, []
+
+    def filling(descriptor):
+        written.append(1)
+        if len(written) > 2:
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", filling)
+        assert main(arguments()) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("singer: error:")]
+    assert len(errors) == 1
+    assert re.search(r"is full \(.*clip 3 of 10 takes .* 2 finished clips stay", errors[0])
+    assert len(clips_in(tmp_path)) == 2
+    assert not list((tmp_path / "out").iterdir())
+    assert main(arguments()) == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_three_kills_at_random_moments_leave_no_trace_in_the_file_or_the_folders(arguments, tmp_path):
+    command = [sys.executable, "-c", RUN, *arguments()]
+    film, environment = tmp_path / "out" / "film.mp4", {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, env=environment, capture_output=True)
+    unbroken = film.read_bytes()
+    film.unlink()
+    moments, kills = random.Random(5), 0
+    for _ in range(3):
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+        before = len(clips_in(tmp_path))
+        while process.poll() is None and len(clips_in(tmp_path)) < before + 2:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.3))
+        if process.poll() is None:
+            kills += 1
+            process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not film.exists()
+    assert kills == 3
+    subprocess.run(command, check=True, env=environment, capture_output=True)
+    assert film.read_bytes() == unbroken
+    assert contents(tmp_path) == ["out/film.mp4"]
+
+
+def test_an_interrupt_within_a_clip_costs_no_more_than_the_step(arguments, tmp_path, monkeypatch):
+    """Python's signal reaches the run between two operations; here after the second of many steps."""
+    from singer_core.render import sampler
+
+    steps, ddim = [], sampler.ddim
+
+    def watched(schedule, count):
+        scheduler = ddim(schedule, count)
+        plain = scheduler.step
+
+        def step(*given):
+            steps.append(1)
+            if len(steps) == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+            return plain(*given)
+
+        scheduler.step = step
+        return scheduler
+
+    monkeypatch.setattr(sampler, "ddim", watched)
+    assert main(arguments("--steps", "500")) == 130
+    assert len(steps) == 2
+    assert torch.is_inference_mode_enabled() is False
