@@ -109,6 +109,6 @@ print(events)
 def test_every_module_imports_without_optional_libraries_sockets_or_written_files():
     """torchaudio and the extras `eval` and `onnx` are asked for when they are used."""
     optional = ["torchaudio", "onnx", "onnxruntime", "skimage", "matplotlib", "torchmetrics", "tensorboard"]
-    optional += ["librosa", "cv2", "insightface", "mediapipe", "bitsandbytes"]
+    optional += ["librosa", "cv2", "insightface", "mediapipe", "bitsandbytes", "accelerate", "peft"]
     names = [name_of(path) for path in MODULES if path.name != "__main__.py"]
     assert run(IMPORT_ALL.format(optional=optional, names=names)).strip() == "[]"

@@ -40,6 +40,8 @@ class TrainConfig:
     ema                   decay of the averaged weights, 0 = none
     lora_rank, lora_motion  rank of the factors; whether motion modules get some too
     save_every, keep      steps between checkpoints; how many of them stay
+    log_every             steps between rows of the log
+    tensorboard           whether the log is written for TensorBoard too
     """
 
     data: Path
@@ -78,6 +80,7 @@ class TrainConfig:
     lora_motion: bool = False
     save_every: int = 500
     log_every: int = 10
+    tensorboard: bool = False
     keep: int = 2
 
     def __post_init__(self) -> None:

@@ -7,7 +7,9 @@ A data set is a folder of safetensors files, one for each performance (one perso
     thumbnails  (s, 3, h, w)  uint8, the picture at the size of the latents
     identity    (e,)          face embedding; without it the colours of the reference picture stand in
     grey        (4, h, w)     latents of a grey picture, the authors' empty frame
-masks_0..3  (3, n)        in [0, 1], with `region` (H, W) uint8: masks of its own, instead of the boxes'
+    masks_0..3  (3, n)        in [0, 1], with `region` (H, W) uint8: masks of its own, instead of the boxes'
+    portraits   (p, 3, H, W)  uint8, with `portrait_frames` (p,): frames kept as pictures, for a network whose
+                              face locator is shown the portrait
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ MaskRule = Literal["union", "reference"]
 UNION = face_masks.MaskOptions(face_ratio=1.0, lip_ratio=1.0)  # numerics section 17
 REFERENCE = face_masks.MaskOptions()
 DESCRIPTION = "dataset.json"
+PORTRAITS = 8  # frames of a performance that are kept as pictures
 
 
 @dataclass(frozen=True)
@@ -199,6 +202,11 @@ def item_paths(folder: Path) -> list[Path]:
     if not paths:
         raise FileNotFoundError(f"There are no prepared clips in {folder}. Prepare a data set there first.")
     return paths
+
+
+def portrait_frames(frames: int) -> Tensor:
+    """Which of a performance's frames are kept as pictures, evenly apart, (p,) int64."""
+    return torch.linspace(0, frames - 1, min(PORTRAITS, frames)).round().long()
 
 
 def write_item(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

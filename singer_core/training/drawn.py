@@ -20,13 +20,12 @@ from singer_core.audio.waveform import Waveform
 from singer_core.network.autoencoder import Autoencoder
 from singer_core.portrait.landmarks import FaceLandmarks
 from singer_core.portrait.masks import bounding_box
-from singer_core.training.dataset import describe, write_item
+from singer_core.training.dataset import describe, portrait_frames, write_item
 from singer_core.training.synthetic import Identity, Performance, Song
 
 logger = logging.getLogger(__name__)
 
 ENCODE_BATCH = 16
-PORTRAITS = 8
 
 
 @dataclass(frozen=True)
@@ -79,10 +78,7 @@ def draw_dataset(
 
 
 def prepare(show: Performance, world: DrawnWorld, vae: Autoencoder) -> dict[str, Tensor]:
-    """What `dataset.py` wants of a performance, plus the true `opening` (s,) of the mouth in every frame.
-
-    Of the frames, `PORTRAITS` that lie evenly apart are kept as pictures.
-    """
+    """What `dataset.py` wants of a performance, plus the true `opening` (s,) of the mouth in every frame."""
     frames = len(show)
     pictures = torch.from_numpy(np.stack([show.frame(i) for i in range(frames)])).permute(0, 3, 1, 2)
     pixels = pictures.float() / 255
@@ -90,7 +86,7 @@ def prepare(show: Performance, world: DrawnWorld, vae: Autoencoder) -> dict[str,
         latents = torch.cat([vae.encode(part * 2 - 1) for part in pixels.split(ENCODE_BATCH)])
         grey = vae.encode(torch.zeros(1, *pixels.shape[1:]))[0]
     thumbnails = F.avg_pool2d(pixels, constants.VAE_STRIDE).mul(255).round().byte()
-    kept = torch.linspace(0, frames - 1, min(PORTRAITS, frames)).round().long()
+    kept = portrait_frames(frames)
     return {
         "portraits": pictures[kept].contiguous(),
         "portrait_frames": kept,

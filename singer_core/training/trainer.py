@@ -6,22 +6,17 @@ saved, a run goes on exactly where it was killed, and devices share a batch with
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
-from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
+from singer_core.audio.libraries import require
 from singer_core.network.backbone import SingerNetwork
 from singer_core.portrait.colours import COLOUR_IDENTITY_WIDTH
 from singer_core.training.checkpoints import (
@@ -40,23 +35,9 @@ from singer_core.training.recipes import (
     prepare_parameters,
     starting_network,
 )
+from singer_core.training.runlog import Report, RunLog
 
 logger = logging.getLogger(__name__)
-
-LOG = "log.csv"
-COLUMNS = ("step", "loss", "rate", "gradient_norm", "seconds")
-
-
-@dataclass(frozen=True)
-class Report:
-    """A step: mean loss since the last report, learning rate, gradient norm, seconds since the start."""
-
-    step: int
-    loss: float
-    rate: float
-    gradient_norm: float
-    seconds: float
-
 
 OnReport = Callable[[Report], None]
 
@@ -92,11 +73,7 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, network: SingerNetwork | None = None) -> None:
         self.config = config
-        self.accelerator = Accelerator(
-            mixed_precision=config.precision,
-            gradient_accumulation_steps=config.accumulate,
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-        )
+        self.accelerator = new_accelerator(config)
         clip = config.stage == 2
         self.network = starting_network(config) if network is None else network
         self.data = ClipDataset(
@@ -114,15 +91,13 @@ class Trainer:
                 unet.enable_gradient_checkpointing()
         self.network.train()
         self.optimizer = build_optimizer(config, self.trained)
-        self.average = (
-            EMAModel(self.trained.values(), decay=config.ema, use_ema_warmup=True, foreach=True)
-            if config.ema
-            else None
-        )
+        self.average = averaged(self.trained, config.ema) if config.ema else None
         self._resume()
         self.module, self.optimizer = self.accelerator.prepare(Module(self.network, config), self.optimizer)
         if self.average is not None:
             self.average.to(self.accelerator.device)
+        main = self.accelerator.is_main_process
+        self.log = RunLog(config.output, self.step, config.tensorboard) if main else None
 
     def run(self, on_report: OnReport | None = None, until: int | None = None) -> SingerNetwork:
         """Train to step `config.steps` (or `until`); returns the network."""
@@ -192,11 +167,11 @@ class Trainer:
             average=None if average is None else average.state_dict(),
             config=self.config.to_json(),
         )
-        averaged = None
+        shadow = None
         if average is not None:
-            averaged = dict(zip(self.trained, average.shadow_params, strict=True))
+            shadow = dict(zip(self.trained, average.shadow_params, strict=True))
         metadata = metadata_of(self.config, self.network.architecture, self._front_end())
-        return save_step(self.config.output, self.network, metadata, state, averaged, self.config.keep)
+        return save_step(self.config.output, self.network, metadata, state, shadow, self.config.keep)
 
     def _resume(self) -> None:
         newest = newest_step(self.config.output)
@@ -234,29 +209,45 @@ class Trainer:
         }
 
     def _log(self, report: Report, on_report: OnReport | None) -> None:
-        if not self.accelerator.is_main_process:
+        if self.log is None:
             return
-        path = self.config.output / LOG
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as stream:
-            rows = csv.writer(stream)
-            if new:
-                rows.writerow(COLUMNS)
-            rows.writerow([f"{value:.6g}" for value in dataclasses.astuple(report)])
+        self.log.add(report)
         if on_report is not None:
             on_report(report)
+
+
+def new_accelerator(config: TrainConfig) -> Any:
+    """accelerate's engine under the run's precision. RuntimeError without accelerate."""
+    engine = require("accelerate", "Training", "accelerate")
+    return engine.Accelerator(
+        mixed_precision=config.precision,
+        gradient_accumulation_steps=config.accumulate,
+        kwargs_handlers=[engine.DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+
+
+def averaged(trained: dict[str, nn.Parameter], decay: float) -> Any:
+    """The running average of the trained parameters."""
+    from diffusers.training_utils import EMAModel
+
+    return EMAModel(trained.values(), decay=decay, use_ema_warmup=True, foreach=True)
 
 
 def build_optimizer(config: TrainConfig, trained: dict[str, nn.Parameter]) -> torch.optim.Optimizer:
     """AdamW; in 8 bits where asked for and bitsandbytes and an accelerator are there."""
     groups: Any = parameter_groups(trained, config)
     arguments: dict[str, Any] = {"lr": config.rate, "betas": config.betas, "eps": config.epsilon}
-    if config.eight_bit_adam and torch.cuda.is_available():
+    if config.eight_bit_adam and not torch.cuda.is_available():
+        logger.warning("`eight_bit_adam` needs a GPU, and PyTorch finds none: ordinary AdamW")
+    elif config.eight_bit_adam:
         try:
             from bitsandbytes.optim import AdamW8bit
-        except ImportError:
-            logger.warning("bitsandbytes is not installed: ordinary AdamW, which needs 6 bytes a value more")
+        except ImportError as error:
+            logger.warning(
+                "`eight_bit_adam` needs bitsandbytes (%s): ordinary AdamW, which takes 6 bytes more for each "
+                "trained value. Install it: pip install bitsandbytes",
+                error,
+            )
         else:
             return AdamW8bit(groups, **arguments)
     return torch.optim.AdamW(groups, fused=True, **arguments)

@@ -35,7 +35,7 @@ from singer_core.portrait.image import to_tensor
 from singer_core.portrait.masks import bounding_box
 from singer_core.portrait.portrait import MARGIN
 from singer_core.render.video import probe_video
-from singer_core.training.dataset import describe, write_item
+from singer_core.training.dataset import describe, portrait_frames, write_item
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ def _prepare(
     features = front_end.encode(separate(sound) if separate else sound, settings.fps, 1)
     frames = min(len(track.boxes), features.frames)
     crop = around(track.face_box(), info.size, settings.size, settings.margin)
-    latents, thumbnails = _encode(video, settings, info.size, crop, vae, frames)
+    latents, thumbnails, portraits = _encode(video, settings, info.size, crop, vae, frames)
     frames = len(latents)
     tensors = {
         "latents": latents.half(),
@@ -153,6 +153,8 @@ def _prepare(
         "boxes": torch.from_numpy(_in_crop(track.boxes[:frames], crop)),
         "thumbnails": thumbnails,
         "grey": vae.encode(torch.zeros(1, 3, *settings.size))[0].half().cpu(),
+        "portraits": portraits,
+        "portrait_frames": portrait_frames(frames),
     }
     return tensors if track.identity is None else {**tensors, "identity": track.identity}
 
@@ -221,7 +223,7 @@ def frames_at(video: Path, fps: float, size: tuple[int, int]) -> Generator[np.nd
     ]
     command += [
         "-vf",
-        f"fps={rate},scale={size[1]}:{size[0]}",
+        f"fps={rate}:start_time=0,scale={size[1]}:{size[0]}",  # a late picture would be early to the sound
         "-f",
         "rawvideo",
         "-pix_fmt",
@@ -248,12 +250,15 @@ def _encode(
     crop: CropTransform,
     vae: Autoencoder,
     frames: int,
-) -> tuple[Tensor, Tensor]:
-    """Latents (s, 4, h, w) and thumbnails (s, 3, h, w) uint8 of the first `frames` frames."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Latents (s, 4, h, w), thumbnails (s, 3, h, w) uint8 and portraits of the first `frames` frames."""
     latents, thumbnails, waiting = [], [], list[Tensor]()
+    portraits, kept = [], set(portrait_frames(frames).tolist())
     with closing(frames_at(video, settings.fps, size)) as pictures:
         for index, picture in enumerate(pictures):
             waiting.append(to_tensor(crop.apply(Image.fromarray(picture))))
+            if index in kept:
+                portraits.append(waiting[-1].mul(255).round().byte())
             if len(waiting) == settings.batch or index + 1 == frames:
                 pixels = torch.stack(waiting)
                 latents.append(vae.encode(pixels * 2 - 1).cpu())
@@ -261,7 +266,7 @@ def _encode(
                 waiting = []
             if index + 1 == frames:
                 break
-    return torch.cat(latents), torch.cat(thumbnails)
+    return torch.cat(latents), torch.cat(thumbnails), torch.stack(portraits)
 
 
 def _in_crop(boxes: np.ndarray, crop: CropTransform) -> np.ndarray:

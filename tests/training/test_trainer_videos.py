@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from singer_core.audio.ffmpeg import ffmpeg_program
 from singer_core.audio.logmel import LogMelFrontEnd
 from singer_core.audio.waveform import Waveform
 from singer_core.audio.wavfile import write_wave
@@ -78,7 +80,11 @@ def test_frames_features_and_boxes_belong_together(prepared):
         "thumbnails": (20, 3, 8, 8),
         "grey": (4, 8, 8),
         "identity": (5,),
+        "portraits": (8, 3, 64, 64),
+        "portrait_frames": (8,),
     }
+    assert found["portrait_frames"].tolist() == [0, 3, 5, 8, 11, 14, 16, 19]
+    assert (found["portraits"].int() - GREY).abs().max() <= 4
     assert (found["thumbnails"].int() - GREY).abs().max() <= 4
     face, lips = found["boxes"][7].tolist()
     assert 0 <= face[0] < lips[0] < lips[2] < face[2] <= 64
@@ -89,6 +95,46 @@ def test_frames_features_and_boxes_belong_together(prepared):
 def test_other_frame_rates_are_brought_to_the_networks(source, prepared):
     assert len(load_file(prepared[0] / "fast.mp4.safetensors")["latents"]) == 12
     assert len(list(frames_at(source / "fast.mp4", 25.0, (96, 96)))) == 12
+
+
+@pytest.fixture
+def two_rates(tmp_path) -> Path:
+    """A second at 10 frames a second, then one at 50; a frame's grey level is 100 x its time + 20."""
+    parts = []
+    for index, fps in enumerate((10, 50)):
+        part = tmp_path / f"{fps}.mp4"
+        with VideoWriter(part, (96, 96), fps, frames=fps) as writer:
+            levels = 20 + 100 * (index + torch.arange(fps) / fps)
+            writer.write((levels / 255)[:, None, None, None].expand(-1, 3, 96, 96))
+        parts += ["-i", str(part)]
+    wave = write_wave(tmp_path / "s.wav", Waveform(torch.sin(torch.arange(32000) / 9)[None], 16000))
+    target = tmp_path / "two.mp4"
+    joined = ["-filter_complex", "[0:v][1:v]concat=n=2:v=1[v]", "-map", "[v]", "-map", "2:a"]
+    command = [ffmpeg_program(), "-v", "error", *parts, "-i", str(wave), *joined]
+    subprocess.run([*command, "-fps_mode", "vfr", str(target)], check=True)
+    return target
+
+
+def test_variable_frame_rate_is_read_at_the_right_times(two_rates, tiny_vae, tmp_path):
+    frames = np.stack(list(frames_at(two_rates, 25.0, (96, 96))))
+    assert abs(len(frames) - 50) <= 1
+    times = (frames.mean((1, 2, 3)) - 20) / 100
+    expected = np.arange(len(frames)) / 25
+    assert np.abs(times - expected)[:25].max() <= 0.1 + 0.02  # one frame of the slow half
+    assert np.abs(times - expected)[26:].max() <= 0.04 + 0.02
+    report = prepare_videos(
+        two_rates.parent, tmp_path / "out", SETTINGS, tiny_vae, LogMelFrontEnd(2, 4), find_faces
+    )
+    assert report["two.mp4"] == "ready"
+    found = load_file(tmp_path / "out" / "two.mp4.safetensors")
+    assert abs(len(found["latents"]) - 50) <= 1 and len(found["features"]) == len(found["latents"])
+
+
+def test_pictures_serve_a_network_that_is_shown_the_portrait(prepared):
+    data = ClipDataset(prepared[0], 4, 2, locator_input="portrait")
+    sample = data.clip(data.items[0], 2, data.items[0].portraits[1])
+    assert sample.shown.shape == (3, 64, 64)
+    assert float((sample.shown - (GREY / 127.5 - 1)).abs().max()) < 0.05
 
 
 def test_what_is_prepared_is_not_prepared_again(source, prepared, tiny_vae):

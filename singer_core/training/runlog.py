@@ -1,0 +1,75 @@
+"""What a run writes while it trains: `log.csv`, and TensorBoard events where they are asked for."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from singer_core.audio.libraries import require
+from singer_core.files import renamed_on_success
+
+logger = logging.getLogger(__name__)
+
+LOG = "log.csv"
+EVENTS = "tensorboard"
+COLUMNS = ("step", "loss", "rate", "gradient_norm", "seconds")
+
+
+@dataclass(frozen=True)
+class Report:
+    """A step: mean loss since the last report, learning rate, gradient norm, seconds since the start."""
+
+    step: int
+    loss: float
+    rate: float
+    gradient_norm: float
+    seconds: float
+
+
+class RunLog:
+    """The log of a run in its folder. Rows of steps that a killed run lost are written anew, not twice."""
+
+    def __init__(self, folder: Path, step: int, tensorboard: bool) -> None:
+        """`step`: the one that the run goes on from. Raises RuntimeError where TensorBoard is missing."""
+        self.path = folder / LOG
+        self.writer: Any = None
+        folder.mkdir(parents=True, exist_ok=True)
+        if tensorboard:
+            writers = require("torch.utils.tensorboard", "The setting `tensorboard`", "tensorboard")
+            self.writer = writers.SummaryWriter(str(folder / EVENTS), purge_step=step + 1)
+        _forget_after(self.path, step)
+
+    def add(self, report: Report) -> None:
+        values = dataclasses.astuple(report)
+        new = not self.path.exists()
+        with self.path.open("a", newline="", encoding="utf-8") as stream:
+            rows = csv.writer(stream)
+            if new:
+                rows.writerow(COLUMNS)
+            rows.writerow([f"{value:.6g}" for value in values])
+        if self.writer is not None:
+            for name, value in zip(COLUMNS[1:], values[1:], strict=True):
+                self.writer.add_scalar(name, value, report.step)
+            self.writer.flush()
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Drop the rows behind `step`, and one that a kill cut short."""
+    if not path.is_file():
+        return
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.reader(stream))
+    kept = [row for row in rows[1:] if len(row) == len(COLUMNS) and float(row[0]) <= step]
+    if len(kept) == len(rows) - 1:
+        return
+    logger.info("%s: %d rows behind step %d are written anew", path.name, len(rows) - 1 - len(kept), step)
+    with renamed_on_success(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([COLUMNS, *kept])
