@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import folder_paths
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from . import folders
 from .library import needs_library
@@ -77,7 +77,8 @@ class SingerTrain(io.ComfyNode):
             motion_modules=motion_modules,
         )
         preparation = Preparation(vae, audio_encoder, face_detection_model, identity_model)
-        return io.NodeOutput(*train(_input_folder(data), lesson, preparation))
+        path, plot = train(_input_folder(data), lesson, preparation)
+        return io.NodeOutput(path, plot, ui=ui.PreviewImage(plot, cls=cls))
 
 
 def _inputs() -> list[io.Input]:

@@ -183,8 +183,14 @@ def download(name: str, folder: Path, progress: Progress | None = None) -> Path:
     target = folder / file.target
     if target.exists() and file.sha256 is not None:
         return _checked(target, file.sha256, file)
-    with _explained(file, folder):
-        remote = _ask(file)
+    try:
+        with _explained(file, folder):
+            remote = _ask(file)
+    except ConnectionError as error:
+        if not target.exists():
+            raise
+        logger.warning("%s is kept, but could not be checked: %s", target, error)
+        return target
     if target.exists():
         return _checked(target, remote.sha256, file) if remote.sha256 else target
     part = target.with_name(f".{target.name}.{(remote.sha256 or 'unknown')[:12]}.part")
@@ -268,6 +274,8 @@ def _explained(file: ModelFile, folder: Path) -> Iterator[None]:
     """Turn what network and disk raise into one error with a remedy."""
     from huggingface_hub.errors import HfHubHTTPError
 
+    # Connection errors of httpx are no OSError; they share a base with the hub's own.
+    trouble: tuple[Any, ...] = (OSError, *HfHubHTTPError.__bases__)
     by_hand = f"or get it by hand from {file.page} ({file.size}) and put it into {folder} as {file.target}"
     try:
         yield
@@ -288,14 +296,14 @@ def _explained(file: ModelFile, folder: Path) -> Iterator[None]:
             f"The server answered HTTP {status} for {what}. Try again later: what has arrived is kept; "
             f"{by_hand}."
         ) from error
-    except (OSError, *HfHubHTTPError.__bases__) as error:  # connection errors of httpx are no OSError
+    except trouble as error:
         number = getattr(error, "errno", None)
         if number in (errno.ENOSPC, errno.EDQUOT):
             raise OSError(
                 f"There is no room for {file.target} ({file.size}) in {folder}. Make room and try again: "
                 "what has arrived is kept."
             ) from error
-        if number is not None:
+        if number is not None and not isinstance(error, (ConnectionError, TimeoutError)):
             raise
         said = (str(error).splitlines() or [""])[0].rstrip(". ") or type(error).__name__
         raise ConnectionError(

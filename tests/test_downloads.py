@@ -150,6 +150,13 @@ def test_offline_says_how_to_get_the_file(monkeypatch, tmp_path):
         download("singer", tmp_path / "singer")
 
 
+def test_offline_a_file_that_is_there_is_kept_with_a_warning(monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    (tmp_path / "net.pth").write_bytes(DATA)
+    assert download("singer", tmp_path) == tmp_path / "net.pth"
+    assert "net.pth is kept, but could not be checked" in caplog.text
+
+
 def test_a_disk_without_room_is_told_before_the_download(hub, monkeypatch, tmp_path):
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=1000))
     with pytest.raises(OSError, match=r"no room for net.pth \(4.85 GB\).*Make room"):

@@ -50,6 +50,7 @@ def places(core, tiny_checkpoint, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(folder_paths, "input_directory", str(root / "input"))
         patch.setattr(folder_paths, "output_directory", str(root / "output"))
+        patch.setattr(folder_paths, "temp_directory", str(root / "temp"))
         for name in ("singer", "loras"):
             patch.setitem(folder_paths.folder_names_and_paths, name, ([str(root / name)], {".safetensors"}))
         yield root
@@ -82,6 +83,7 @@ def weights_of(pack, path: Path) -> dict[str, torch.Tensor]:
 
 def test_a_lora_for_cores_loader_comes_out(lora, places):
     path, plot = lora
+    assert list((places / "temp").glob("*.png"))  # the picture on the node
     assert path == places / "loras" / "ada_2.safetensors"
     assert plot.shape == (1, 360, 640, 3) and 0 <= plot.min() < plot.max() <= 1
 
