@@ -1,4 +1,4 @@
-"""The nodes, in the order of a graph: load, hear, look, weigh, condition, sample, write."""
+"""The nodes, in the order of a graph: load, hear, look, weigh, condition, sample, write; then to train."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ library.provide()
 from . import folders  # noqa: E402 - below here `singer_core` can be imported
 from .audio import SingerAudioEncode, SingerMotionWeights, SingerVocalSeparation  # noqa: E402
 from .conditioning import SingerConditioning  # noqa: E402
+from .download import SingerDownload  # noqa: E402
 from .loader import SingerDemoLoader, SingerModelLoader  # noqa: E402
 from .portrait import SingerIdentityLoader, SingerPortrait  # noqa: E402
 from .sampling import SingerDDIM, SingerGuider, SingerNoise, SingerSampler  # noqa: E402
 from .spectral import SingerSelfAdaptiveFilter, SingerSpectralPlot, SingerSpectralWeighting  # noqa: E402
+from .training import SingerTrain  # noqa: E402
 from .video import SingerVideo  # noqa: E402
 
 
@@ -23,6 +25,7 @@ class SingerExtension(ComfyExtension):
         return [
             SingerModelLoader,
             SingerDemoLoader,
+            SingerDownload,
             SingerVocalSeparation,
             SingerAudioEncode,
             SingerMotionWeights,
@@ -37,6 +40,7 @@ class SingerExtension(ComfyExtension):
             SingerGuider,
             SingerSampler,
             SingerVideo,
+            SingerTrain,
         ]
 
 

@@ -33,7 +33,7 @@ def info(node: Any) -> dict[str, Any]:
     """What /object_info says of a node, without what depends on files and on where the pack lies."""
     said = json.loads(json.dumps(node.GET_NODE_INFO_V1()))
     for inputs in said["input"].values():
-        for name in {"checkpoint", "identity_model"} & set(inputs):
+        for name in {"checkpoint", "data", "identity_model"} & set(inputs):
             _, options = inputs[name]
             inputs[name] = ["FILES", {k: v for k, v in options.items() if k not in ("options", "default")}]
     return {key: value for key, value in said.items() if key != "python_module"}
