@@ -55,8 +55,10 @@ class Footage:
 def open_footage(path: Path, fps: float | None = None, size: tuple[int, int] | None = None) -> Footage:
     """A video file, shown at another rate or size where these are given.
 
-    Raises FileNotFoundError, and ValueError for a file without pictures.
+    Raises FileNotFoundError, and ValueError for a file without pictures or a rate of 0 or less.
     """
+    if fps is not None and not fps > 0:
+        raise ValueError(f"`fps` is {fps:g}; more than 0 is accepted. The model was trained at 25.")
     info = probe_video(path)
     times, sound = packet_times(path)
     uneven, own = pace(times)
