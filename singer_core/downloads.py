@@ -251,8 +251,34 @@ def _fetch(remote: _Remote, part: Path, progress: Progress | None) -> None:
         missing = (remote.size or 0) - there
         if missing > shutil.disk_usage(part.parent).free:
             raise OSError(errno.ENOSPC, "no room")
-        if there != remote.size:
-            http_get(remote.url, stream, resume_size=there, headers=remote.headers, expected_size=remote.size)
+        while there != remote.size:
+            try:
+                http_get(
+                    remote.url, stream, resume_size=there, headers=remote.headers, expected_size=remote.size
+                )
+            except _trouble() as error:
+                if stream.tell() == there or not _broke_off(error):
+                    raise
+                there = stream.tell()
+                logger.warning("%s broke off at %d bytes and goes on: %s", part.name, there, error)
+            else:
+                break
+
+
+def _trouble() -> tuple[Any, ...]:
+    """What network and disk raise. Connection errors of httpx are no OSError, but share a base with these."""
+    from huggingface_hub.utils import HfHubHTTPError
+
+    return (OSError, *HfHubHTTPError.__bases__)
+
+
+def _broke_off(error: Exception) -> bool:
+    """Whether it was the connection, not the server's answer nor the disk."""
+    from huggingface_hub.utils import HfHubHTTPError
+
+    if isinstance(error, HfHubHTTPError):
+        return False
+    return isinstance(error, (ConnectionError, TimeoutError)) or getattr(error, "errno", None) is None
 
 
 class _Part(io.BufferedWriter):
@@ -272,10 +298,8 @@ class _Part(io.BufferedWriter):
 @contextmanager
 def _explained(file: ModelFile, folder: Path) -> Iterator[None]:
     """Turn what network and disk raise into one error with a remedy."""
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import HfHubHTTPError
 
-    # Connection errors of httpx are no OSError; they share a base with the hub's own.
-    trouble: tuple[Any, ...] = (OSError, *HfHubHTTPError.__bases__)
     by_hand = f"or get it by hand from {file.page} ({file.size}) and put it into {folder} as {file.target}"
     try:
         yield
@@ -296,14 +320,13 @@ def _explained(file: ModelFile, folder: Path) -> Iterator[None]:
             f"The server answered HTTP {status} for {what}. Try again later: what has arrived is kept; "
             f"{by_hand}."
         ) from error
-    except trouble as error:
-        number = getattr(error, "errno", None)
-        if number in (errno.ENOSPC, errno.EDQUOT):
+    except _trouble() as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise OSError(
                 f"There is no room for {file.target} ({file.size}) in {folder}. Make room and try again: "
                 "what has arrived is kept."
             ) from error
-        if number is not None and not isinstance(error, (ConnectionError, TimeoutError)):
+        if not _broke_off(error):
             raise
         said = (str(error).splitlines() or [""])[0].rstrip(". ") or type(error).__name__
         raise ConnectionError(

@@ -18,6 +18,7 @@ class Hub:
     status   what every request for a path is answered with, instead of the file
     etags    what is said of a path's hash, instead of the truth
     break_at bytes after which the next GET breaks off, once
+    down     every GET breaks off before the first byte
     cdn      large files lie on another host, which the hub sends clients to
     asked    (method, path, range header) of every request
     logins   (host, authorization) of every request
@@ -27,6 +28,7 @@ class Hub:
     status: dict[str, tuple[int, str]] = field(default_factory=dict)
     etags: dict[str, str] = field(default_factory=dict)
     break_at: int | None = None
+    down: bool = False
     cdn: bool = False
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
     logins: list[tuple[str, str | None]] = field(default_factory=list)
@@ -104,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _send(self, data: bytes) -> None:
-        stop, self.hub.break_at = self.hub.break_at, None
+        stop, self.hub.break_at = 0 if self.hub.down else self.hub.break_at, None
         self.wfile.write(data[:stop])
         if stop is not None:
             self.close_connection = True

@@ -67,6 +67,14 @@ def test_a_connection_that_breaks_once_is_picked_up_in_the_same_call(hub, tmp_pa
     assert first is None and second is not None and int(second[6:-1]) <= 300_000
 
 
+def test_a_server_that_sends_nothing_is_given_up(hub, monkeypatch, tmp_path):
+    hub.down = True
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)  # between the hub's own tries
+    with pytest.raises(ConnectionError, match="what has arrived is kept"):
+        download("singer", tmp_path)
+    assert len(hub.ranges()) < 20
+
+
 def test_a_large_file_comes_from_another_host_which_gets_no_login(hub, monkeypatch, tmp_path):
     hub.cdn = True
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
