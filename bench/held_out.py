@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from singer_core.audio.frames import AudioFeatures
+from singer_core.cli import demo
 from singer_core.network.autoencoder import Autoencoder, load_autoencoder
 from singer_core.network.backbone import SingerNetwork
 from singer_core.network.checkpoint import load_network, open_checkpoint
@@ -32,7 +33,7 @@ from singer_core.training.drawn import DrawnWorld, face_boxes, song_features
 from singer_core.training.synthetic import Identity, Performance, Song, measured_opening
 
 FIRST_SEED = 700_000_000
-DEMO = PAPER.but(steps=8, reference_scale=1.0, audio_scale=1.0, carry="latents")
+DEMO = demo.OPTIONS
 REGIONS = ("skin", "hair", "background")
 LAGS = range(-5, 6)  # frames
 REST_MARGIN = 2  # frames at either end of a rest in which the lips still close or get ready
@@ -237,7 +238,7 @@ def key_of(models: Models, options: SingerOptions, **names: object) -> str:
     changed = {
         field.name: value
         for field in dataclasses.fields(SingerOptions)
-        if (value := getattr(options, field.name)) != getattr(DEMO, field.name)
+        if (value := getattr(options, field.name)) != getattr(PAPER, field.name)
     }
     return json.dumps({"weights": models.fingerprint, **names, **changed}, sort_keys=True, default=str)
 

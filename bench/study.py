@@ -1,0 +1,342 @@
+"""The study of docs/study.md: what the spectral modules do, on held-out people and songs.
+
+    python bench/study.py run --out FOLDER [--checkpoint FILE --vae FILE] [--seeds 8] [--minutes 10]
+    python bench/study.py retrain --out FOLDER --checkpoint FILE --data FOLDER --vae FILE [--steps 100]
+    python bench/study.py table --out FOLDER
+
+`run` renders the same people and songs under every variant and adds a line to FOLDER/study.jsonl for each
+variant and seed; it stops when `--minutes` are over or `--seeds` are done, and goes on where it stopped.
+Seeds come one after the other, so that all variants are as far. `retrain` trains the network on without a
+module, the same steps for each variant, and measures the loss on held-out clips. `table` prints what was
+found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import held_out as h
+import numpy as np
+import torch
+
+from singer_core import constants
+from singer_core.audio.frames import AudioFeatures
+from singer_core.audio.logmel import LogMelFrontEnd
+from singer_core.audio.waveform import Waveform
+from singer_core.files import write_text
+from singer_core.network.backbone import SingerNetwork
+from singer_core.options import BandGains
+from singer_core.training.drawn import DrawnWorld
+from singer_core.training.synthetic import Performance
+
+FIRST_NUMBER = 100  # people 100, 101, ...: not those of the model card
+SECONDS = 2.32  # four clips that share two frames
+STEPS = 6
+STYLES = ("operatic", "rap", "growl")
+LENGTHS = (0.1, 0.4, 1.0, 2.0, 4.0)  # seconds
+WAVELETS = ("db2", "sym4", "bior2.2")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of a table.
+
+    flat     the MSM's gains are replaced by their mean, the same for all bands
+    audio    "song", or "shuffled": pieces of 0.32 s in another order
+    excerpt  seconds from the first note on; None = the whole song
+    """
+
+    group: str
+    name: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    flat: bool = False
+    audio: str = "song"
+    style: str = "pop"
+    excerpt: float | None = None
+
+
+OFF: dict[str, Any] = {"msm_input": "off"}
+FULL = Variant("modules", "full")
+VARIANTS = (
+    FULL,
+    Variant("modules", "MSM flat: its mean gain on every band", flat=True),
+    Variant("modules", "MSM off: gains of 1", OFF),
+    Variant("modules", "SFM off", {"sfm_strength": 0.0}),
+    Variant("modules", "MSM flat and SFM off", {"sfm_strength": 0.0}, flat=True),
+    Variant("modules", "MSM and SFM off", {**OFF, "sfm_strength": 0.0}),
+    Variant("modules", "shuffled audio", audio="shuffled"),
+    *(Variant("MSM input", name, {"msm_input": name}) for name in ("initial_noise", "expected", "locked")),
+    *(Variant("wavelet", name, {"wavelet": name}) for name in WAVELETS),
+    *(Variant("style", name, style=name) for name in STYLES),
+    *(Variant("length", f"{length:g} s", excerpt=length) for length in LENGTHS),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is rendered and compared: a performance, the frames of it that count, and what is heard."""
+
+    show: Performance
+    first: int
+    truth: h.Frames
+    heard: AudioFeatures
+
+    @staticmethod
+    def of(variant: Variant, number: int) -> Case:
+        show = h.performance(number, max(SECONDS, 1.0 + (variant.excerpt or 0.0)), variant.style)
+        if variant.excerpt is None:
+            heard = h.features_of(show)
+            heard = h.shuffled(heard) if variant.audio == "shuffled" else heard
+            return Case(show, 0, h.true_frames(show), heard)
+        first = int(show.song.score.notes[0].start * show.fps)
+        rate = show.song.rate
+        start = round(first / show.fps * rate)
+        sound = torch.from_numpy(show.song.vocals[start : start + round(variant.excerpt * rate)])[None]
+        heard = LogMelFrontEnd(*DrawnWorld(1).mels).encode(Waveform(sound, rate), show.fps)
+        truth = np.stack([show.frame(first + i) for i in range(heard.frames)])
+        return Case(show, first, truth, heard)
+
+    @property
+    def true_opening(self) -> h.Floats:
+        return self.show.motion.opening[self.first : self.first + len(self.truth)]
+
+
+def measured(case: Case, made: h.Frames, options: Any) -> dict[str, Any]:
+    """The study's measures of a render.
+
+    sync     correlation of measured and true opening at lag 0
+    error    mean absolute difference of the openings measured in render and truth, over that of the portrait
+    """
+    opening, drawn = h.openings(case.show, made), h.openings(case.show, case.truth)
+    still = h.openings(case.show, case.show.frame(0)[None])[0]
+    error = float(np.abs(opening - drawn).mean() / max(np.abs(still - drawn).mean(), 1e-6))
+    sung = case.show.motion.sung[case.first : case.first + len(made)]
+    return {
+        "sync": h.correlation(opening, case.true_opening),
+        "error": error,
+        "rest_motion": h.rest_motion(opening, sung) if len(made) > 1 else float("nan"),
+        "psnr": h.psnr(made, case.truth),
+        "seam_ratio": h.seam_ratio(made, options),
+        "sharpness": h.sharpness(made) / h.sharpness(case.truth),
+        "opening": [round(float(x), 4) for x in opening],
+        "true": [round(float(x), 4) for x in case.true_opening],
+    }
+
+
+def options_of(variant: Variant, network: SingerNetwork) -> Any:
+    """The demo's options under the variant, `STEPS` steps."""
+    options = h.DEMO.but(steps=STEPS, **variant.changes)
+    if variant.flat:
+        mean = float(mean_gains(network).mean())
+        options = options.but(msm_input="off", band_gains=BandGains(mean, mean, mean, mean))
+    return options
+
+
+def mean_gains(network: SingerNetwork) -> torch.Tensor:
+    """Expected gain of each band as it acts, (4,); ones without an MSM."""
+    module = network.adapter.multi_scale_spectral
+    return torch.ones(4) if module is None else module.expected_gains(constants.TRAINED_CLIP_FRAMES)
+
+
+def run(args: argparse.Namespace) -> None:
+    models, ledger = load_models(args), h.Ledger(args.out / "study.jsonl")
+    end = time.monotonic() + 60 * args.minutes
+    for number in range(FIRST_NUMBER, FIRST_NUMBER + args.seeds):
+        for variant in VARIANTS:
+            options = options_of(variant, models.network)
+            key = h.key_of(models, options, variant=dataclasses.asdict(variant), person=number)
+            if key in ledger.found:
+                continue
+            if time.monotonic() > end:
+                break
+            case = Case.of(variant, number)
+            made, seconds = h.render(models, case.show, options, case.heard)
+            values = measured(case, made[: len(case.truth)], options)
+            names = {"weights": models.fingerprint, "group": variant.group, "variant": variant.name}
+            ledger.add(key, {**names, "number": number, **values, "seconds": seconds})
+            print(
+                number, variant.group, variant.name, f"{values['sync']:.3f}", f"{seconds:.0f} s", flush=True
+            )
+    gains = ", ".join(f"{gain:.2f}" for gain in mean_gains(models.network))
+    write_text(args.out / "gains.md", f"Expected gains of the bands LL, LH, HL, HH: {gains}.\n")
+    table(args)
+
+
+TITLES = ("sync", "against full", "opening error", "rest motion", "PSNR, dB", "seam ratio", "seeds")
+COLUMNS = ("error", "rest_motion", "psnr", "seam_ratio")
+
+
+def table(args: argparse.Namespace) -> None:
+    """Print the tables of the newest weights in the ledger, and write them to study.md."""
+    lines = list(h.Ledger(args.out / "study.jsonl").found.values())
+    if not lines:
+        raise SystemExit(f"There is nothing in {args.out / 'study.jsonl'}. Run the step `run` first.")
+    lines = [line for line in lines if line["weights"] == lines[-1]["weights"]]
+    full = {line["number"]: line for line in lines if line["variant"] == FULL.name}
+    text = []
+    for group in dict.fromkeys(variant.group for variant in VARIANTS):
+        text += ["", f"| {group} | {' | '.join(TITLES)} |", f"|---{'|---' * len(TITLES)}|"]
+        names = [variant.name for variant in VARIANTS if variant.group == group]
+        for name in names if group == FULL.group else [FULL.name, *names]:
+            own = [line for line in lines if line["variant"] == name and line["group"] in (group, FULL.group)]
+            if own:
+                text.append(table_row(name, own, full))
+    gains = args.out / "gains.md"
+    text += ["", gains.read_text(encoding="utf-8").strip() if gains.exists() else ""]
+    retrained = h.Ledger(args.out / "retrain.jsonl").found.values()
+    text += retrain_rows(list(retrained)) if retrained else []
+    write_text(args.out / "study.md", "\n".join(text).strip() + "\n")
+    print("\n".join(text))
+
+
+def table_row(name: str, own: list[dict[str, Any]], full: dict[int, dict[str, Any]]) -> str:
+    paired = [line["sync"] - full[line["number"]]["sync"] for line in own if line["number"] in full]
+    cells = [spread([line["sync"] for line in own]), spread(paired) if name != FULL.name else "-"]
+    cells += [spread([line[column] for line in own]) for column in COLUMNS]
+    return f"| {name} | {' | '.join(cells)} | {len(own)} |"
+
+
+def spread(values: Iterable[float]) -> str:
+    """Mean and standard deviation of the finite values."""
+    found = np.array([value for value in values if math.isfinite(value)])
+    if not len(found):
+        return "-"
+    return f"{found.mean():.3f} ± {found.std(ddof=1):.3f}" if len(found) > 1 else f"{found.mean():.3f}"
+
+
+def flatten_spectral(network: SingerNetwork) -> None:
+    """An MSM that gives every band the same gain, and stays so: no gradient reaches a kernel of zeros."""
+    module = network.adapter.multi_scale_spectral
+    if module is not None:
+        with torch.no_grad():
+            module.kernel.weight.zero_()
+
+
+def bypass_filter(network: SingerNetwork) -> None:
+    """An SFM that is the identity, and stays so."""
+    from singer_core.training.initialise import identity_filter
+
+    module = network.adapter.self_adaptive_filter
+    if module is not None:
+        with torch.no_grad():
+            identity_filter(module)
+        for parameter in module.parameters():
+            parameter.requires_grad_(False)
+
+
+RETRAINED: dict[str, tuple[Callable[[SingerNetwork], None], ...]] = {
+    "full": (),
+    "without MSM": (flatten_spectral,),
+    "without SFM": (bypass_filter,),
+    "without both": (flatten_spectral, bypass_filter),
+}
+
+
+def retrain(args: argparse.Namespace) -> None:
+    """Every variant goes on from one checkpoint for the same steps; the loss is of equal held-out clips."""
+    from singer_core.network.autoencoder import load_autoencoder
+    from singer_core.training.config import TrainConfig
+    from singer_core.training.drawn import draw_dataset
+    from singer_core.training.trainer import Trainer
+
+    held = args.out / "held-out"
+    draw_dataset(DrawnWorld(args.clips, seed=h.FIRST_SEED // 1_000_000), held, load_autoencoder(args.vae))
+    ledger = h.Ledger(args.out / "retrain.jsonl")
+    for seed in range(args.seeds):
+        for name, changes in RETRAINED.items():
+            key = f"{args.checkpoint.name} {name} {seed} {args.steps}"
+            if key in ledger.found:
+                continue
+            output = args.out / f"{name.replace(' ', '-')}-{seed}"
+            config = TrainConfig(
+                data=args.data, output=output, start=args.checkpoint, trainable="all", seed=100 + seed,
+                frames=constants.CLIP_FRAMES, steps=args.steps, rate=1e-4, warmup=10, weight_decay=1e-3,
+                betas=(0.9, 0.99), start_dropout=0.3, motion_drop=0.25, motion_noise=0.1, lip_weight=2.0,
+                save_every=args.steps, keep=1,
+            )  # fmt: skip
+            trainer = Trainer(config)
+            for change in changes:
+                change(trainer.network)
+            network = trainer.run()
+            losses = held_out_losses(network, config.but(data=held, seed=0), args.clips)
+            line = {"variant": name, "seed": seed, "steps": args.steps, "losses": losses}
+            ledger.add(key, line)
+            print(name, seed, f"{np.mean(losses):.5f}", flush=True)
+
+
+@torch.no_grad()
+def held_out_losses(network: SingerNetwork, config: Any, clips: int, draws: int = 4) -> list[float]:
+    """Loss of `draws` noised clips of each held-out performance, the same for every network."""
+    from singer_core.training.dataset import ClipDataset, collate
+    from singer_core.training.objective import Objective, draw, seeded
+
+    still = config.but(reference_dropout=0.0, audio_dropout=0.0, start_dropout=0.0, motion_drop=0.0)
+    locator = network.architecture.locator_input
+    data = ClipDataset(config.data, config.frames, config.motion_frames, locator_input=locator)
+    losses = []
+    network.eval()
+    for number in range(clips * draws):
+        batch = collate([data.sample(seeded(still.seed, "clip", number))])
+        chance = draw(still, tuple(batch.latents.shape[1:]), range(number, number + 1), number)
+        losses.append(float(Objective(still)(network, batch, chance)))
+    return losses
+
+
+def retrain_rows(lines: list[dict[str, Any]]) -> list[str]:
+    """Mean held-out loss, and the paired difference to the full model over clips and seeds."""
+    full = {line["seed"]: np.array(line["losses"]) for line in lines if line["variant"] == "full"}
+    text = [
+        "",
+        "| trained on | held-out loss | against full, paired | seeds | steps |",
+        "|---|---|---|---|---|",
+    ]
+    for name in RETRAINED:
+        own = [line for line in lines if line["variant"] == name and line["seed"] in full]
+        if not own:
+            continue
+        differences = np.concatenate([np.array(line["losses"]) - full[line["seed"]] for line in own])
+        error = differences.std(ddof=1) / math.sqrt(len(differences))
+        mean = np.mean([np.mean(line["losses"]) for line in own])
+        text.append(
+            f"| {name} | {mean:.5f} | {differences.mean():+.5f} ± {error:.5f} (s.e.) | {len(own)} "
+            f"| {own[0]['steps']} |"
+        )
+    return text
+
+
+def load_models(args: argparse.Namespace) -> h.Models:
+    if args.checkpoint is None or args.vae is None:
+        packaged = h.packaged()
+        args.checkpoint, args.vae = args.checkpoint or packaged[0], args.vae or packaged[1]
+    return h.Models.load(args.checkpoint, args.vae)
+
+
+def main() -> None:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    steps = {"run": run, "retrain": retrain, "table": table}
+    parser.add_argument("step", choices=tuple(steps))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--checkpoint", type=Path, help="default: the built-in model")
+    parser.add_argument("--vae", type=Path, help="default: the built-in VAE")
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--minutes", type=float, default=10.0, help="run: begin no render after these")
+    parser.add_argument("--data", type=Path, help="retrain: the training set")
+    parser.add_argument("--steps", type=int, default=100, help="retrain: of every variant")
+    parser.add_argument("--clips", type=int, default=8, help="retrain: held-out performances")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.ERROR)
+    torch.set_num_threads(1)
+    steps[args.step](args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""What the study compares: cases that differ in one thing, modules that are out of the way and stay so."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.append(str(Path(__file__).parent))
+
+from clips import config, write_clips
+from test_held_out import h, load
+
+from singer_core.training.trainer import Trainer
+
+pytest.importorskip("skia")
+study = load("study")
+
+
+def test_every_variant_has_a_key_of_its_own():
+    names = [(variant.group, variant.name) for variant in study.VARIANTS]
+    assert len(set(names)) == len(names) == 21
+    assert names[0] == ("modules", "full")
+
+
+@pytest.mark.parametrize("length", [0.1, 0.4, 1.0])
+def test_an_excerpt_begins_with_the_first_note(length):
+    variant = next(v for v in study.VARIANTS if v.excerpt == length)
+    case = study.Case.of(variant, 100)
+    frames = math.ceil(length * 25)
+    assert case.heard.frames == len(case.truth) == len(case.true_opening) == frames
+    assert np.array_equal(case.truth[0], case.show.frame(case.first))
+    assert (
+        case.show.song.score.notes[0].start * 25 - 1 < case.first <= case.show.song.score.notes[0].start * 25
+    )
+
+
+def test_measures_of_the_truth_are_perfect():
+    case = study.Case.of(study.FULL, 101)
+    found = study.measured(case, case.truth, h.DEMO)
+    assert found["error"] == 0 and found["sync"] > 0.95 and found["sharpness"] == 1
+    still = study.measured(case, case.show.frame(0)[None].repeat(len(case.truth), axis=0), h.DEMO)
+    assert still["error"] == pytest.approx(1)
+
+
+def test_tables_compare_with_the_full_model_of_the_same_seed(tmp_path):
+    ledger = h.Ledger(tmp_path / "study.jsonl")
+    rest = {"error": 0.5, "rest_motion": float("nan"), "psnr": 20.0, "seam_ratio": 1.0, "weights": "w"}
+    for number, (full, other) in enumerate([(0.9, 0.8), (0.7, 0.6)]):
+        for name, group, sync in (
+            ("full", "modules", full),
+            ("SFM off", "modules", other),
+            ("db2", "wavelet", full),
+        ):
+            ledger.add(
+                f"{name}{number}", {"number": number, "variant": name, "group": group, "sync": sync, **rest}
+            )
+    study.table(SimpleNamespace(out=tmp_path))
+    text = (tmp_path / "study.md").read_text()
+    assert "| full | 0.800 ± 0.141 | - | 0.500 ± 0.000 | - | 20.000 ± 0.000 | 1.000 ± 0.000 | 2 |" in text
+    assert "| SFM off | 0.700 ± 0.141 | -0.100 ± 0.000 |" in text
+    assert text.index("| wavelet |") < text.index("| db2 | 0.800 ± 0.141 | 0.000 ± 0.000 |")
+
+
+def test_removed_modules_do_nothing_before_and_after_training(tmp_path):
+    torch.set_num_threads(1)
+    trainer = Trainer(config(tmp_path, data=write_clips(tmp_path / "data"), recipe="matched", steps=2))
+    for change in study.RETRAINED["without both"]:
+        change(trainer.network)
+    adapter = trainer.run().adapter
+    gains = adapter.multi_scale_spectral.gains(torch.randn(4, 4, 16, 16))
+    torch.testing.assert_close(gains, torch.full((4,), 2.0))  # half a gain for each of four frames
+    x = torch.randn(2, adapter.self_adaptive_filter.bands.weight.shape[2], 2, 2)
+    torch.testing.assert_close(adapter.self_adaptive_filter(x), x)
+
+
+def test_held_out_losses_are_the_same_every_time(tmp_path):
+    run = config(tmp_path, data=write_clips(tmp_path / "data"), recipe="matched")
+    network = Trainer(run).network
+    once, twice = (study.held_out_losses(network, run, clips=2, draws=1) for _ in range(2))
+    assert once == twice and len(set(once)) == 2
+    assert json.dumps(once)
