@@ -6,8 +6,9 @@ latents grows with the song.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,24 +18,39 @@ import latent_preview
 import torch
 from torch import Tensor
 
-from singer_core.options import OFFICIAL
+from singer_core.options import OFFICIAL, ClipNoise
 from singer_core.render.clips import Clip, finished_frames, plan_clips
-from singer_core.render.pipeline import cross_fade
+from singer_core.render.seams import (
+    cross_fade,
+    hold_statistics,
+    rest_before,
+    shared_noise_rows,
+    towards_portrait,
+)
+from singer_core.render.store import ClipStore
 
+from .resume import kept_clips
 from .sockets import SongConditions, find_song
 from .song import cut_conds, encode_references
 
 
 @dataclass(frozen=True)
 class LongForm:
-    """How a song is cut; ValueError where the numbers do not fit the network."""
+    """How a song is cut and held steady (`SingerOptions`); ValueError where the numbers do not fit.
+
+    keep_clips  finished clips wait on disk until the song is done
+    """
 
     clip_frames: int
     motion_frames: int
     overlap: int = 0
+    clip_noise: ClipNoise = "fresh"
+    hold_colours: float = 0.0
+    reanchor: float = 0.0
+    keep_clips: bool = True
 
     def __post_init__(self) -> None:
-        OFFICIAL.but(clip_frames=self.clip_frames, motion_frames=self.motion_frames, overlap=self.overlap)
+        OFFICIAL.but(**{name: value for name, value in vars(self).items() if name != "keep_clips"})
 
 
 def sample_song(
@@ -50,39 +66,62 @@ def sample_song(
     song = _song_of(guider)
     whole, frames = latent["samples"], len(latent["samples"])
     plan = plan_clips(frames, form.clip_frames, form.overlap)
-    drawn = _draw(noise, whole, len(plan) * form.clip_frames)
+    drawn = _draw(noise, whole, plan, form)
     report = _progress(guider, len(plan), len(sigmas) - 1)
-    references, first_noise = _standing_still(song, form), drawn[: form.clip_frames]
+    references = _standing_still(song, form)
     pending: Tensor | None = None
     parts: list[Tensor] = []
-    conds = guider.original_conds
-    try:
+    mask = latent.get("noise_mask")
+    given = (drawn, int(noise.seed), sigmas, whole, mask, form)
+    with _conditions_kept(guider) as conds, _store(form, guider, sampler, vae, given, len(plan)) as store:
         for clip, following in zip(plan, [*plan[1:], None], strict=True):
             mm.throw_exception_if_processing_interrupted()
-            rows = torch.arange(clip.start, clip.stop).clamp_max(frames - 1)
-            sung = dataclasses.replace(
-                song, start=song.start + clip.start, references=references, first_noise=first_noise
-            )
-            guider.original_conds = cut_conds(conds, sung, rows, frames)
-            samples = guider.sample(
-                drawn[clip.index * form.clip_frames :][: form.clip_frames],
-                whole[rows],
-                sampler,
-                sigmas,
-                denoise_mask=_mask_rows(latent.get("noise_mask"), rows, frames),
-                callback=report(clip),
-                disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-                seed=noise.seed + clip.index,
-            ).to(mm.intermediate_device())
-            samples = cross_fade(pending, samples)
+            samples = None if store is None else store.load(clip.index)
+            if samples is None:
+                rows = torch.arange(clip.start, clip.stop).clamp_max(frames - 1)
+                sung = dataclasses.replace(
+                    song, start=song.start + clip.start, references=references, first_noise=drawn[0]
+                )
+                guider.original_conds = cut_conds(conds, sung, rows, frames)
+                samples = guider.sample(
+                    drawn[clip.index],
+                    whole[rows],
+                    sampler,
+                    sigmas,
+                    denoise_mask=_mask_rows(mask, rows, frames),
+                    callback=report(clip),
+                    disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+                    seed=noise.seed + clip.index,
+                )
+                samples = cross_fade(pending, samples.to(mm.intermediate_device())).contiguous()
+                if store is not None:
+                    store.save(clip.index, samples)
+            samples = samples.to(mm.intermediate_device())
             parts.append(samples[: len(finished_frames(clip, following, frames))])
             if following is not None:
                 pending = samples[len(samples) - following.shared :]
                 shown = following.carried_from(clip, form.motion_frames)
-                references = _carry(song, samples[shown.start : shown.stop], vae)
+                rest = form.reanchor and form.reanchor * rest_before(
+                    song.audio.activity, song.start + following.start
+                )
+                references = _carry(song, samples[shown.start : shown.stop], vae, form.hold_colours, rest)
+    return torch.cat(parts)
+
+
+@contextlib.contextmanager
+def _conditions_kept(guider: Any) -> Iterator[dict[str, Any]]:
+    """A guider's conditions, which it has again afterwards."""
+    conds = guider.original_conds
+    try:
+        yield conds
     finally:
         guider.original_conds = conds
-    return torch.cat(parts)
+
+
+def _store(
+    form: LongForm, *run: Any
+) -> contextlib.AbstractContextManager[ClipStore] | contextlib.AbstractContextManager[None]:
+    return kept_clips(*run) if form.keep_clips else contextlib.nullcontext()
 
 
 def _song_of(guider: Any) -> SongConditions:
@@ -95,9 +134,16 @@ def _song_of(guider: Any) -> SongConditions:
     return song
 
 
-def _draw(noise: Any, like: Tensor, frames: int) -> Tensor:
-    """(frames, 4, h, w) float32: every clip has noise of its own, also where clips overlap."""
-    return noise.generate_noise({"samples": torch.zeros(frames, *like.shape[1:])})
+def _draw(noise: Any, like: Tensor, plan: list[Clip], form: LongForm) -> Tensor:
+    """(clips, f, 4, h, w) float32: noise of its own for every clip, or the first one's, shuffled."""
+    frames = form.clip_frames
+    if form.clip_noise == "fresh":
+        drawn = noise.generate_noise({"samples": torch.zeros(len(plan) * frames, *like.shape[1:])})
+        return drawn.unflatten(0, (len(plan), frames))
+    first = noise.generate_noise({"samples": torch.zeros(frames, *like.shape[1:])})
+    generator = torch.Generator().manual_seed(noise.seed)
+    torch.randn(first.shape, generator=generator)  # so that shuffling goes on behind the noise
+    return torch.stack([first[rows] for rows in shared_noise_rows(plan, generator)])
 
 
 def _standing_still(song: SongConditions, form: LongForm) -> Tensor:
@@ -107,11 +153,26 @@ def _standing_still(song: SongConditions, form: LongForm) -> Tensor:
     return torch.cat([portrait, repeated, carried[-form.motion_frames :]])
 
 
-def _carry(song: SongConditions, samples: Tensor, vae: Any) -> Tensor:
-    """Latents [portrait, carried frames] for the clip after `samples` (k, 4, h, w), its last frames."""
+def _carry(song: SongConditions, samples: Tensor, vae: Any, hold: float, rest: float) -> Tensor:
+    """Latents [portrait, carried frames] for the clip after `samples` (k, 4, h, w), its last frames.
+
+    hold, rest  how far colours are brought to the portrait's, and how far the portrait takes their place
+    """
     if vae is None:
-        return torch.cat([song.references[:1], samples.to(song.references)])
-    return encode_references(vae, song.portrait, vae.decode(samples), len(samples), song.brighten)
+        frames = _steadied(samples.to(song.references), song.references[0], song, hold, rest)
+        return torch.cat([song.references[:1], frames])
+    pictures = vae.decode(samples).movedim(-1, 1)  # f H W C -> f C H W
+    pictures = _steadied(pictures, song.portrait.image.to(pictures), song, hold, rest)
+    return encode_references(vae, song.portrait, pictures.movedim(1, -1), len(samples), song.brighten)
+
+
+def _steadied(frames: Tensor, still: Tensor, song: SongConditions, hold: float, rest: float) -> Tensor:
+    """Carried frames (k, c, h, w), held to the portrait `still` (c, h, w)."""
+    if hold:
+        h, w = song.references.shape[-2:]
+        outside_lips = 1 - song.portrait.masks[0][2].view(h, w)
+        frames = hold_statistics(frames, still, hold, outside_lips)
+    return towards_portrait(frames, still, rest) if rest else frames
 
 
 def _progress(guider: Any, clips: int, steps: int) -> Callable[[Clip], Callable[..., None]]:

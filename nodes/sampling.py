@@ -177,6 +177,41 @@ class SingerSampler(io.ComfyNode):
                     tooltip="Frames that neighbouring clips share and cross-fade. 0 = hard seams, the "
                     "authors'.",
                 ),
+                io.Combo.Input(
+                    "clip_noise",
+                    options=["fresh", "shared"],
+                    default="fresh",
+                    advanced=True,
+                    tooltip="fresh: every clip has noise of its own, as the authors'; shared: the first "
+                    "clip's, shuffled, which keeps clips alike.",
+                ),
+                io.Float.Input(
+                    "hold_colours",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    advanced=True,
+                    tooltip="0 to 1: how far colour and contrast of carried frames are brought back to the "
+                    "portrait's. 0 = off, the authors'.",
+                ),
+                io.Float.Input(
+                    "reanchor",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    advanced=True,
+                    tooltip="0 to 1: how far the portrait takes the place of carried frames where the voice "
+                    "rests. 0 = off, the authors'.",
+                ),
+                io.Boolean.Input(
+                    "keep_clips",
+                    default=True,
+                    advanced=True,
+                    tooltip="Keep finished clips in the system's temporary folder until the song is done: "
+                    "after a cancel the same graph goes on from there. 1 MB a clip at 512 x 512.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="Latents of all frames (frames, 4, h, w).")
@@ -196,9 +231,13 @@ class SingerSampler(io.ComfyNode):
         motion_frames: int,
         overlap: int,
         vae: Any = None,
+        clip_noise: str = "fresh",
+        hold_colours: float = 0.0,
+        reanchor: float = 0.0,
+        keep_clips: bool = True,
     ) -> io.NodeOutput:
         from .long_form import LongForm, sample_song
 
-        form = LongForm(clip_frames, motion_frames, overlap)
+        form = LongForm(clip_frames, motion_frames, overlap, clip_noise, hold_colours, reanchor, keep_clips)
         samples = sample_song(noise, guider, sampler, sigmas, latent_image, form, vae)
         return io.NodeOutput({**latent_image, "samples": samples})

@@ -11,6 +11,7 @@ import asyncio
 import importlib
 import os
 import sys
+import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -82,6 +83,12 @@ def core(comfy_folder) -> ModuleType:
 def pack(core) -> Any:
     """`pack("backbone")` is the module nodes/backbone.py."""
     return lambda name: importlib.import_module(f"{MODULE}.nodes.{name}".rstrip("."))
+
+
+@pytest.fixture(autouse=True)
+def _own_temporary_folder(tmp_path, monkeypatch):
+    """Finished clips of one test are none of another's business."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.fixture(autouse=True)

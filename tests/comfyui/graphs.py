@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 Prompt = dict[str, Any]
+STEADY = {"clip_noise": "fresh", "hold_colours": 0.0, "reanchor": 0.0, "keep_clips": True}  # the defaults
 
 
 def node(kind: str, **inputs: Any) -> dict[str, Any]:
@@ -78,6 +79,7 @@ def whole_song(prefix: str, steps: int = 2, **changes: Any) -> Prompt:
             clip_frames=4,
             motion_frames=2,
             overlap=0,
+            **STEADY,
         ),
         "latents": node("SaveLatent", samples=["samples", 0], filename_prefix=prefix),
         "video": node(

@@ -20,7 +20,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).parent))
 
 from editor import Editor
-from graphs import Prompt, node
+from graphs import STEADY, Prompt, node
 from server import Server
 
 PACK = Path(__file__).resolve().parents[2]
@@ -82,6 +82,7 @@ def quickstart() -> Prompt:
             clip_frames=16,
             motion_frames=2,
             overlap=0,
+            **STEADY,
         ),
         "9": node(
             "SingerVideo", latent=["8", 0], vae=["1", 1], audio=["1", 3], fps=25.0, audio_start=0.0, crf=18
@@ -229,6 +230,7 @@ def sampled_song(sampler: dict[str, Any], noise: dict[str, Any], model: str = "1
             clip_frames=16,
             motion_frames=2,
             overlap=0,
+            **STEADY,
         ),
     }
 

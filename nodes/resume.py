@@ -1,0 +1,116 @@
+"""Finished clips of a run on disk, so that a song that was cancelled goes on where it stopped.
+
+A run is told by its content wherever that can be read: the model's file and options, conditions, noise,
+sampler, VAE. What holds more than data, such as a patched model, is told by a name that it is given here for
+as long as it lives: ComfyUI keeps it between two runs of the same graph.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import comfy.samplers
+import torch
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from singer_core.render.store import FORMAT, ClipStore, clean, fingerprint, work_folder
+
+from .guider import SplitGuider
+from .loading import load_singer
+from .model import REFERENCE
+
+_NAME = "singer_name"  # attribute under which an object keeps its name
+
+
+@contextlib.contextmanager
+def kept_clips(
+    guider: Any, sampler: Any, vae: Any, given: tuple[Any, ...], clips: int
+) -> Iterator[ClipStore]:
+    """The store of a run, emptied once the run is done.
+
+    given  whatever else determines the latents: tensors, numbers, texts, dataclasses
+    """
+    root = work_folder()
+    clean(root)
+    parts = (_guider(guider), _sampler(sampler), _vae(vae))
+    key = fingerprint(FORMAT, "ComfyUI", torch.__version__, parts, given)
+    with ClipStore(root, key, clips) as store:
+        yield store
+        store.remove()
+
+
+def _guider(guider: Any) -> Any:
+    """Content of a guider with its model and conditions, else its name."""
+    if type(guider) not in (comfy.samplers.CFGGuider, SplitGuider):
+        return _named(guider)
+    model = _model(guider.model_patcher)
+    conds = {name: [_cond(cond) for cond in part] for name, part in guider.original_conds.items()}
+    scales = {name: value for name, value in vars(guider).items() if isinstance(value, (int, float))}
+    try:
+        return fingerprint(type(guider).__name__, scales, model, guider.model_options, conds)
+    except TypeError:  # patches, ControlNets, hooks: no plain data
+        return _named(guider)
+
+
+def _model(patcher: Any) -> Any:
+    """The file of an unpatched model of ours; anything else has no content that could be read."""
+    from .model import condition_run  # as it was registered
+
+    made = patcher.cached_patcher_init
+    touched = (
+        patcher.patches,
+        patcher.object_patches,
+        patcher.weight_wrapper_patches,
+        patcher.hook_patches,
+        patcher.injections,
+        *(reference.patches for reference in patcher.get_additional_models_with_key(REFERENCE)),
+    )
+    wrappers = {kind: keys for kind, keys in patcher.wrappers.items() if any(keys.values())}
+    own = {WrappersMP.SAMPLER_SAMPLE: {"singer": [condition_run]}}
+    callbacks = [call for keys in patcher.callbacks.values() for calls in keys.values() for call in calls]
+    if made is None or made[0] is not load_singer or any(touched) or wrappers != own or callbacks:
+        return object()  # no fingerprint: the guider goes by its name
+    path, options, dtype = made[1]
+    state = os.stat(path)
+    return str(path), state.st_size, state.st_mtime_ns, options, dtype
+
+
+def _cond(cond: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in cond.items() if key != "uuid"}  # drawn anew for every guider
+
+
+def _sampler(sampler: Any) -> Any:
+    if type(sampler) is not comfy.samplers.KSAMPLER:
+        return _named(sampler)
+    function = sampler.sampler_function
+    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
+    if "<" in name or not name.strip("."):  # made inside a function: its variables are part of it
+        return _named(sampler)
+    try:
+        return name, fingerprint(sampler.extra_options, sampler.inpaint_options)
+    except TypeError:
+        return _named(sampler)
+
+
+def _vae(vae: Any) -> Any:
+    if vae is None:
+        return None
+    network = getattr(vae, "first_stage_model", None)
+    return _named(vae) if not isinstance(network, torch.nn.Module) else _weights(network)
+
+
+def _weights(network: torch.nn.Module) -> str:
+    state: dict[str, Tensor] = network.state_dict()
+    return fingerprint(type(network).__name__, state)
+
+
+def _named(thing: Any) -> str:
+    """A name that no other object has or had."""
+    if not hasattr(thing, _NAME):
+        setattr(thing, _NAME, uuid.uuid4().hex)
+    return getattr(thing, _NAME)

@@ -1,0 +1,137 @@
+"""A cancelled song goes on from its last finished clip, with the same bits; and how it is held steady."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+
+sys.path.append(str(Path(__file__).parent))  # importlib mode leaves the folder out
+
+from test_sampling import guider_of, relative, simple_sigmas
+
+from singer_core import constants
+from singer_core.options import OFFICIAL
+from singer_core.render.pipeline import SingerPipeline
+
+
+class CancelledError(Exception):
+    pass
+
+
+class Song:
+    """A song of two clips on SINGER's sampler, whose guider may be made to fail."""
+
+    def __init__(self, pack, model, conditions, vae, cfg: float = 3.5) -> None:
+        self.pack, self.model, self.vae = pack, model, vae
+        self.guider, self.latent = guider_of(model, conditions, 0, cfg)
+        self.runs = 0
+
+    def __call__(self, stop_at: int | None = None, seed: int = 1, steps: int = 1, **kept: Any):
+        sample_clip = type(self.guider).sample
+
+        def watched(*given: Any, **named: Any) -> torch.Tensor:
+            if self.runs == stop_at:
+                raise CancelledError
+            self.runs += 1
+            return sample_clip(self.guider, *given, **named)
+
+        self.guider.sample = watched
+        self.runs = 0
+        noise, sampler = self.pack("samplers").ClipNoise(seed, 4), self.pack("samplers").ddim_sampler()
+        node = self.pack("sampling").SingerSampler
+        sigmas = simple_sigmas(self.model, steps)
+        out = node.execute(noise, self.guider, sampler, sigmas, self.latent, 4, 2, 0, self.vae, **kept)
+        return out.result[0]["samples"]
+
+
+@pytest.fixture
+def song(pack, model, conditions, vae):
+    return lambda **changes: Song(pack, changes.pop("model", model), conditions, vae, **changes)
+
+
+def cancel(song: Song, **run: Any) -> None:
+    with pytest.raises(CancelledError):
+        song(stop_at=1, **run)
+
+
+def test_a_cancelled_song_goes_on_with_the_same_bits(song, tmp_path):
+    whole = song()()
+    assert list(tmp_path.rglob("clip-*")) == []  # a finished song leaves nothing
+    broken = song()
+    cancel(broken)
+    assert len(list(tmp_path.rglob("clip-*.safetensors"))) == 1
+    assert torch.equal(broken(), whole) and broken.runs == 1
+
+
+def test_it_goes_on_where_every_node_ran_again(song):
+    whole = song()()
+    cancel(song())
+    again = song()  # conditions and guider made anew, as after a restart
+    assert torch.equal(again(), whole) and again.runs == 1
+
+
+@pytest.mark.parametrize("change", ["seed", "steps", "cfg", "options", "vae"])
+def test_anything_changed_begins_anew(song, pack, model, change):
+    cancel(song())
+    run = {"seed": {"seed": 2}, "steps": {"steps": 2}}.get(change, {})
+    other: dict[str, Any] = {"cfg": {"cfg": 2.0}}.get(change, {})
+    if change == "options":
+        other = {"model": pack("patching").with_filter(model, 0.5, (1.0, 1.0, 1.0, 1.0))}
+    changed = song(**other)
+    if change == "vae":
+        changed.vae = None
+    changed(**run)
+    assert changed.runs == 2
+
+
+def test_a_patched_model_is_told_by_its_guider(song, model):
+    patched = model.clone()
+    patched.set_model_sampler_post_cfg_function(lambda given: given["denoised"])
+    broken, other = song(model=patched), song(model=patched)
+    cancel(broken)
+    other()
+    assert other.runs == 2  # what a function does cannot be read
+    broken()
+    assert broken.runs == 1
+
+
+def test_nothing_is_kept_where_it_is_not_wanted(song, tmp_path):
+    cancel(song(), keep_clips=False)
+    assert not [path for path in Path(tmp_path).rglob("*") if path.is_file()]
+
+
+STEADY = {"clip_noise": "shared", "hold_colours": 0.5, "reanchor": 1.0, "overlap": 2}
+
+
+@pytest.mark.parametrize("carry", ["pixels", "latents"])
+def test_long_songs_are_held_steady_as_by_the_library(pack, model, vae, tiny_network, tiny_vae, carry):
+    audio = dataclasses.replace(tiny.audio_of(8), activity=torch.zeros(8))
+    options = OFFICIAL.but(clip_frames=4, steps=2, carry=carry, **STEADY)
+    pipeline = SingerPipeline(tiny_network, tiny_vae, options)
+    clips = [clip.latents for clip in pipeline.render(tiny.portrait_of(), audio, 5)]
+    node = pack("conditioning").SingerConditioning
+
+    def conditions(_length: int) -> Any:
+        return node.execute(vae, tiny.portrait_of(), audio, 0, 0, 2, True).result
+
+    found = steady_song(pack, model, conditions, vae if carry == "pixels" else None, STEADY)
+    expected = torch.cat([clips[0][:2], clips[1][:2], clips[2]])
+    assert relative(found * constants.VAE_SCALE, expected[:8]) < 2e-3
+    plain = steady_song(pack, model, conditions, vae if carry == "pixels" else None, {"overlap": 2})
+    assert relative(plain * constants.VAE_SCALE, expected[:8]) > 1e-2
+
+
+def steady_song(pack, model, conditions, vae, steady: dict[str, Any]) -> torch.Tensor:
+    guider, latent = guider_of(model, conditions, 0)
+    noise, sampler = pack("samplers").ClipNoise(5, 4), pack("samplers").ddim_sampler()
+    named = dict(steady)
+    overlap = named.pop("overlap")
+    node, sigmas = pack("sampling").SingerSampler, simple_sigmas(model, 2)
+    out = node.execute(noise, guider, sampler, sigmas, latent, 4, 2, overlap, vae, **named)
+    return out.result[0]["samples"]
