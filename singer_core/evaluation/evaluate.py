@@ -228,7 +228,7 @@ def _stability(book: _Book, readings: Readings, clip: int) -> stability.Seams | 
         "seam_ratio": (None if seam is None else seam.ratio, two_clips),
         "colour_drift": (None if drift is None else float(drift[np.abs(drift).argmax()]), two_clips),
         "sharpness_change": (stability.sharpness_change(readings.sharpness, clip), two_clips),
-        "flicker": (stability.flicker(readings.colour), "fewer than three frames"),
+        "flicker": (stability.flicker(readings.blocks), "fewer than three frames"),
         "static_motion": (stability.static_motion(readings.corners), "only one frame"),
     }
     for key, (value, reason) in found.items():

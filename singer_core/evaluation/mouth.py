@@ -15,9 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from singer_core import constants
 from singer_core.evaluation.stability import luma
 from singer_core.files import write_text
 from singer_core.portrait.landmarks import LIPS, POINTS, FaceLandmarks, read_landmarks
+from singer_core.portrait.masks import MaskOptions
+from singer_core.portrait.portrait import Portrait
 
 Floats = NDArray[np.float64]
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels, right and bottom outside
@@ -27,6 +30,7 @@ NOSE = (168, 2)  # bridge and base: upright like the mouth, so that a nod cancel
 EYES = (33, 263)  # outer corners
 SIDE, ABOVE, BELOW = 0.1, 0.5, 0.75  # of the mouth's width: what a lip box adds to the closed lips
 DARK, SOFT = 0.65, 0.1  # a pixel this dark, relative to the box's median, is half inside the mouth
+LIP_ROW = 2  # of a portrait's masks
 FEWEST = 0.5  # share of the frames in which a face must have been found
 
 
@@ -128,6 +132,39 @@ def lip_box(face: FaceLandmarks, size: tuple[int, int]) -> Box:
     width, middle = right - left, (top + bottom) / 2
     box = (left - SIDE * width, middle - ABOVE * width, right + SIDE * width, middle + BELOW * width)
     return check_box((int(box[0]), int(box[1]), int(np.ceil(box[2])), int(np.ceil(box[3]))), size)
+
+
+def portrait_lip_box(portrait: Portrait, size: tuple[int, int]) -> Box:
+    """The lip box in videos of a prepared portrait: of its crop, or pasted back into the picture.
+
+    size   (H, W) of the video
+    From position and width of the portrait's lip mask. Raises ValueError for a video of another size.
+    """
+    (H, W), crop = portrait.crop.size, portrait.crop
+    shape = (H // constants.VAE_STRIDE, W // constants.VAE_STRIDE)
+    mask = portrait.masks[0][LIP_ROW].reshape(shape).double().numpy()
+    x, y = (np.arange(n) + 0.5 for n in (shape[1], shape[0]))
+    share = mask.sum() or 1.0
+    middle_x, middle_y = (mask.sum(0) * x).sum() / share, (mask.sum(1) * y).sum() / share
+    deviation = np.sqrt((mask.sum(0) * (x - middle_x) ** 2).sum() / share)
+    width = np.sqrt(12) * deviation / MaskOptions().lip_ratio  # of a uniform stretch, as wide as the lips
+    reach = (SIDE + 0.5) * width
+    corners = np.array(
+        [middle_x - reach, middle_y - ABOVE * width, middle_x + reach, middle_y + BELOW * width]
+    )
+    frame = corners * constants.VAE_STRIDE
+    if size == portrait.crop.original_size and size != (H, W):
+        left, top, right, bottom = crop.box
+        scale = np.array([(right - left) / W, (bottom - top) / H] * 2)
+        frame = frame * scale + np.array([left, top] * 2)
+    elif size != (H, W):
+        h, w = crop.original_size
+        raise ValueError(
+            f"The video has {size[1]} x {size[0]} pixels; one of this portrait has {W} x {H}, or {w} x {h} "
+            "where it is pasted back. Give the portrait that was sampled, or landmarks of the video."
+        )
+    low, high = np.floor(frame[:2]).astype(int), np.ceil(frame[2:]).astype(int)
+    return check_box((int(low[0]), int(low[1]), int(high[0]), int(high[1])), size)
 
 
 def check_box(box: Box, size: tuple[int, int]) -> Box:

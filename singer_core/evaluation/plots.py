@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from singer_core.evaluation.evaluate import Evaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 
@@ -54,6 +57,21 @@ def contact_sheet(found: Evaluation) -> Image.Image:
         sheet.paste(Image.fromarray(pixels), (left, top))
         draw.text((left + 2, top + high + 1), f"{frame / found.info['fps']:.2f} s", fill="black")
     return sheet
+
+
+def poster(found: Evaluation) -> Image.Image:
+    """Curves above the contact sheet, in one picture; the sheet alone where matplotlib is missing."""
+    sheet = contact_sheet(found)
+    try:
+        curves = Image.open(io.BytesIO(plot_curves(found))).convert("RGB")
+    except RuntimeError as error:
+        logger.warning("No curves are drawn: %s", error)
+        return sheet
+    sheet = sheet.resize((curves.width, round(sheet.height * curves.width / sheet.width)))
+    whole = Image.new("RGB", (curves.width, curves.height + sheet.height), "white")
+    whole.paste(curves, (0, 0))
+    whole.paste(sheet, (0, curves.height))
+    return whole
 
 
 def _times(found: Evaluation, curve: Floats) -> Floats:

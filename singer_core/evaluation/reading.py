@@ -34,6 +34,7 @@ class Readings:
     sharpness: Floats
     step: Floats
     corners: Floats
+    blocks: Floats
     stir: Floats
     opening: Floats | None
     thumbnails: tuple[tuple[int, NDArray[np.uint8]], ...]
@@ -64,6 +65,7 @@ def read_footage(
         sharpness=np.array([row.sharpness for row in rows]),
         step=np.array([row.step for row in rows]),
         corners=np.stack([row.corners for row in rows]),
+        blocks=np.stack([row.blocks for row in rows]),
         stir=np.array(stirs),
         opening=np.array(openings) if openings else None,
         thumbnails=tuple(kept),

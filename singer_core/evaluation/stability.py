@@ -12,6 +12,7 @@ from torch import Tensor
 
 Floats = NDArray[np.float64]
 
+BOARD = 8  # fields a side
 CORNER = 8  # a corner patch has 1 / 8 of the picture's sides
 LUMA = (0.299, 0.587, 0.114)  # BT.601 weights of red, green, blue
 
@@ -24,12 +25,14 @@ class FrameReading:
     sharpness   variance of the Laplacian of the grey picture
     step        mean absolute difference to the frame before, 0 for the first
     corners     (4,) the same in the four corners
+    blocks      (64,) mean brightness of the fields of a board of 8 x 8
     """
 
     colour: Floats
     sharpness: float
     step: float
     corners: Floats
+    blocks: Floats
 
 
 def read_frame(frame: Tensor, before: Tensor | None) -> FrameReading:
@@ -46,6 +49,7 @@ def read_frame(frame: Tensor, before: Tensor | None) -> FrameReading:
         sharpness=float(laplacian.double().var(unbiased=False)),
         step=float(change.mean()),
         corners=torch.stack(patches).double().numpy(),
+        blocks=F.adaptive_avg_pool2d(grey[None], BOARD).flatten().double().numpy(),
     )
 
 
@@ -116,12 +120,15 @@ def trend(curve: Floats, clip: int) -> float:
     return float(slope / max(error, 1e-12))
 
 
-def flicker(colour: Floats) -> float | None:
-    """Mean distance of a frame's brightness from the mean of its neighbours', grey levels; None below 3."""
-    if len(colour) < 3:
+def flicker(blocks: Floats) -> float | None:
+    """How far a frame's brightness is from the mean of its neighbours', grey levels; None below 3 frames.
+
+    blocks   (s, 64) mean brightness of each field. The median field counts, so that what moves does not.
+    """
+    if len(blocks) < 3:
         return None
-    grey = colour @ np.array(LUMA)
-    return float(np.abs(grey[1:-1] - 0.5 * (grey[:-2] + grey[2:])).mean())
+    bend = blocks[1:-1] - 0.5 * (blocks[:-2] + blocks[2:])
+    return float(np.abs(np.median(bend, axis=1)).mean())
 
 
 def static_motion(corners: Floats) -> float | None:

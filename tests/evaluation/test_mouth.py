@@ -39,6 +39,34 @@ def test_the_lip_box_follows_the_true_opening(shows):
         assert np.corrcoef(opening, show.motion.opening[::2])[0, 1] > 0.85
 
 
+def test_the_portraits_lip_mask_gives_a_box_that_serves_as_well(shows):
+    from singer_core.portrait.portrait import prepare_portrait
+
+    for show in shows:
+        first = torch.from_numpy(show.frame(0)).permute(2, 0, 1).float() / 255
+        face = FaceLandmarks(torch.from_numpy(show.landmarks(0)))
+        portrait = prepare_portrait(first, (128, 128), landmarks=face, crop="squash")
+        box = mouth.portrait_lip_box(portrait, (128, 128))
+        assert np.abs(np.array(box) - mouth.lip_box(face, (128, 128))).max() <= 8
+        frames = [torch.from_numpy(show.frame(i)).permute(2, 0, 1) for i in range(0, len(show), 2)]
+        opening = [mouth.box_opening(frame, box) for frame in frames]
+        assert np.corrcoef(opening, show.motion.opening[::2])[0, 1] > 0.8
+
+
+def test_the_lip_box_of_a_pasted_video_lies_where_the_crop_was(shows):
+    from singer_core.portrait.portrait import prepare_portrait
+
+    picture = torch.nn.functional.pad(
+        torch.from_numpy(shows[0].frame(0)).permute(2, 0, 1) / 255, (40, 60, 20, 0)
+    )
+    points = torch.from_numpy(shows[0].landmarks(0)) + torch.tensor([40.0, 20.0])
+    portrait = prepare_portrait(picture, (128, 128), landmarks=FaceLandmarks(points), crop="face")
+    pasted = mouth.portrait_lip_box(portrait, (148, 228))
+    assert np.abs(np.array(pasted) - mouth.lip_box(FaceLandmarks(points), (148, 228))).max() <= 8
+    with pytest.raises(ValueError, match="The video has 60 x 50 pixels"):
+        mouth.portrait_lip_box(portrait, (50, 60))
+
+
 def test_dark_share_of_a_box_is_its_area():
     frame = torch.full((3, 40, 40), 200, dtype=torch.uint8)
     frame[:, 20:25, 10:30] = 10

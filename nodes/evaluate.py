@@ -1,0 +1,158 @@
+"""Measure a finished video inside the graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import folder_paths
+import torch
+from comfy_api.latest import io, ui
+
+from .library import needs_library
+from .sockets import FaceLandmarksType, SingerPortraitType
+
+if TYPE_CHECKING:
+    from singer_core.evaluation.footage import Footage
+
+WEIGHTS = "evaluation"  # folder of models/
+
+
+class SingerEvaluate(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SingerEvaluate",
+            display_name="Evaluate SINGER Video",
+            category="SINGER",
+            description="Measures how well a video sings and how steady it is, and draws it over time.",
+            search_aliases=["metrics", "quality", "lip sync", "psnr", "ssim", "drift", "seams"],
+            inputs=[
+                io.MultiType.Input(
+                    "video", [io.Video, io.Image], tooltip="The video, or its frames in their order."
+                ),
+                io.Audio.Input(
+                    "audio",
+                    optional=True,
+                    tooltip="The whole song. Without it the video's own sound is used.",
+                ),
+                io.Audio.Input(
+                    "vocals",
+                    optional=True,
+                    tooltip="Its separated voice. Without it the song is taken for it.",
+                ),
+                SingerPortraitType.Input(
+                    "portrait",
+                    optional=True,
+                    tooltip="The sampled portrait: tells where the mouth is while the head stays in place.",
+                ),
+                FaceLandmarksType.Input(
+                    "face_landmarks",
+                    optional=True,
+                    tooltip="Landmarks of every frame of the video: exact mouth opening and head motion.",
+                ),
+                io.MultiType.Input(
+                    "reference",
+                    [io.Video, io.Image],
+                    optional=True,
+                    tooltip="The true video of the same performance: adds PSNR, SSIM and more.",
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=25.0,
+                    min=1.0,
+                    max=120.0,
+                    step=0.01,
+                    tooltip="Frames per second of frames that come as IMAGE; a VIDEO brings its own.",
+                ),
+                io.Int.Input(
+                    "clip_frames",
+                    default=16,
+                    min=2,
+                    max=1000,
+                    tooltip="Frames from one clip's start to the next's, where seams are looked for.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(display_name="report", tooltip="Table of all numbers and what looks wrong."),
+                io.Image.Output(display_name="plots", tooltip="Curves over time and a contact sheet."),
+            ],
+        )
+
+    @classmethod
+    @needs_library
+    def execute(
+        cls,
+        video: Any,
+        fps: float,
+        clip_frames: int,
+        audio: Any = None,
+        vocals: Any = None,
+        portrait: Any = None,
+        face_landmarks: Any = None,
+        reference: Any = None,
+    ) -> io.NodeOutput:
+        from singer_core.evaluation.evaluate import Material, evaluate
+        from singer_core.evaluation.mouth import portrait_lip_box
+        from singer_core.evaluation.plots import poster
+        from singer_core.evaluation.report import report_text
+        from singer_core.portrait.image import to_tensor
+
+        from .sound import progress_bar
+
+        footage, own_sound = _footage(video, fps, "video")
+        song = _mono(audio, "audio") if audio is not None else own_sound
+        material = Material(
+            footage,
+            song=song,
+            vocals=None if vocals is None else _mono(vocals, "vocals"),
+            faces=None if face_landmarks is None else _track(face_landmarks, footage),
+            lip_box=None if portrait is None else portrait_lip_box(portrait, footage.size),
+            reference=None if reference is None else _footage(reference, footage.fps, "reference")[0],
+            sound_file=footage.path if audio is None else None,
+            clip_frames=clip_frames,
+            weights=Path(folder_paths.models_dir) / WEIGHTS,
+        )
+        found = evaluate(material, progress_bar())
+        text = report_text(found)
+        plots = to_tensor(poster(found)).permute(1, 2, 0)[None]
+        return io.NodeOutput(text, plots, ui=ui.PreviewText(text))
+
+
+def _footage(video: Any, fps: float, socket: str) -> tuple[Footage, Any]:
+    """(frames, their sound or None) of a VIDEO or an IMAGE (s, H, W, c)."""
+    from singer_core import constants
+    from singer_core.audio.waveform import read_audio
+    from singer_core.evaluation.footage import footage_of, open_footage
+
+    if isinstance(video, torch.Tensor):
+        return footage_of(video[..., :3].movedim(-1, 1), fps, socket), None
+    source = video.get_stream_source()
+    if isinstance(source, str) and video.get_active_trim_window() == (0.0, 0.0):
+        footage = open_footage(Path(source), fps if socket == "reference" else None)
+        sound = read_audio(source, constants.AUDIO_RATE, mono=True) if footage.sound else None
+        return footage, sound
+    parts = video.get_components()
+    footage = footage_of(parts.images[..., :3].movedim(-1, 1), float(parts.frame_rate), socket)
+    return footage, None if parts.audio is None else _mono(parts.audio, socket)
+
+
+def _mono(audio: Any, socket: str) -> Any:
+    """The waveform of an AUDIO, one channel."""
+    from singer_core.audio.waveform import to_mono
+
+    from .sound import to_waveform
+
+    return to_mono(to_waveform(audio, socket))
+
+
+def _track(landmarks: Any, footage: Footage) -> Any:
+    """Core's FACE_LANDMARKS of every frame, scaled to the video; the first face of each counts."""
+    from singer_core.evaluation.mouth import track_of
+
+    high, wide = landmarks["image_size"]
+    scale = [footage.size[1] / wide, footage.size[0] / high]
+    return track_of(
+        [faces[0]["landmarks_xy"] * scale if faces else None for faces in landmarks["frames"]],
+        "`face_landmarks`",
+    )
