@@ -13,13 +13,15 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.models.attention import FeedForward
 from torch import Tensor, nn
 
 from singer_core import constants
 from singer_core.network.adapter import SingerAdapter
 from singer_core.network.architecture import Architecture
 from singer_core.network.conditions import ClipConditions, KeysValues, ReferenceFeatures
-from singer_core.network.layers import Toolkit, attend_with_reference
+from singer_core.network.layers import PIECE_TOKENS, Toolkit, attend_with_reference, in_pieces
+from singer_core.network.linear import quicken_linears
 
 Bank = dict[str, Tensor]
 
@@ -35,6 +37,7 @@ class SingerNetwork(nn.Module):
         self.reference_unet.conv_norm_out, self.reference_unet.conv_out = None, nn.Identity()
         self.adapter = SingerAdapter(arch, Toolkit())
         self._join()
+        quicken_linears(self)
 
     def _join(self) -> None:
         conv_in = self.unet.conv_in
@@ -47,6 +50,7 @@ class SingerNetwork(nn.Module):
                 block = unet.get_submodule(f"{site.name}.transformer_blocks.0")
                 block.attn1.set_processor(SpatialAttentionProcessor(site.name))
                 block.attn2.set_processor(SpatialAttentionProcessor(None))
+                block.ff.__class__ = PiecewiseFeedForward
         if self.adapter.self_adaptive_filter is not None:
             _filter_after(self.unet.mid_block, self.adapter.self_adaptive_filter)
 
@@ -115,6 +119,13 @@ class FaceConditionedConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x[:, : self.in_channels]) + x[:, self.in_channels :]
+
+
+class PiecewiseFeedForward(FeedForward):
+    """diffusers' feed-forward, which a CPU runs a few thousand tokens at a time."""
+
+    def forward(self, x: Tensor, *_args: Any, **_named: Any) -> Tensor:
+        return in_pieces(super().forward, x.flatten(0, -2), PIECE_TOKENS).view(x.shape)
 
 
 def _run_after(transformer: nn.Module, site: nn.Module) -> None:
