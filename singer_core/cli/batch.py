@@ -1,0 +1,313 @@
+"""`singer batch`: many songs and portraits, over one process or all that `accelerate launch` starts."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from singer_core.cli import sing
+from singer_core.cli.film import fill_stores, write_film
+from singer_core.files import write_text
+
+logger = logging.getLogger(__name__)
+
+DESCRIPTION = """
+Render the jobs of a file, one JSON object a line, with the arguments of `singer sing` by their names:
+
+  {"defaults": {"checkpoint": "net.pth", "vae": "vae.safetensors", "mode": "enhanced", "steps": 20}}
+  {"portrait": "ann.png", "song": "one.mp3", "landmarks": "ann.json", "out": "ann-one.mp4"}
+  {"portrait": "bob.png", "song": "two.mp3", "landmarks": "bob.json", "set": {"overlap": 8}, "sections": true}
+
+A line of defaults holds for the lines below it. Paths are relative to the current folder. A job that fails
+does not stop the others. The report says what became of each; running the same again leaves out what is
+done, goes on with what was begun, and tries again what failed.
+"""
+
+EPILOG = """
+many processes, each with jobs of its own:
+  accelerate launch --num_processes 4 -m singer_core.cli.batch jobs.jsonl
+
+Jobs with "sections" are cut where the voice rests, and their sections are shared out too: on several machines
+give a --work-dir that all of them see.
+
+exit status: 0 all jobs are done, 1 some failed, 2 the file cannot be used.
+"""
+
+Record = dict[str, Any]  # of one job: line, status, out, seconds, process, error, stamp
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("jobs", metavar="JOBS.jsonl", type=Path, help="one JSON object a line")
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="JSON to write (default: JOBS.report.json)",
+    )
+    parser.add_argument("--again", action="store_true", help="render again what the report says is done")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A line of the file, as arguments of `singer sing`."""
+
+    line: int
+    args: argparse.Namespace
+
+    @property
+    def out(self) -> Path:
+        return self.args.out or Path(self.args.song.with_suffix(".mp4").name)
+
+    def stamp(self) -> Record:
+        """What the video was made of: all arguments, and size and time of every file among them."""
+        values = {
+            name: str(value) for name, value in sorted(vars(self.args).items()) if name not in _NO_INPUT
+        }
+        for name, value in vars(self.args).items():
+            if name not in _NO_INPUT and isinstance(value, Path) and value.exists():
+                values[name] = f"{value} {value.stat().st_size} {value.stat().st_mtime_ns}"
+        return values
+
+
+_NO_INPUT = ("out", "work_dir", "quiet", "no_resume")
+
+
+def _stamp(value: object) -> str:
+    if isinstance(value, Path) and value.exists():
+        return f"{value}, {value.stat().st_size} bytes of {value.stat().st_mtime_ns}"
+    return str(value)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among all that render.
+
+    share  picks this process's part of a list
+    wait   returns when all processes are there
+    """
+
+    index: int = 0
+    count: int = 1
+    share: Callable[[Sequence[Any]], Sequence[Any]] = lambda items: items
+    wait: Callable[[], None] = lambda: None
+
+
+def run(args: argparse.Namespace) -> int:
+    jobs = read_jobs(args.jobs)
+    report = Report(args.report or args.jobs.with_suffix(".report.json"), processes := find_processes())
+    earlier = {} if args.again else report.read()
+    processes.wait()  # all have read what the first of them now clears
+    report.clear()
+    processes.wait()
+    report.start()
+    todo = [job for job in jobs if not is_done(job, earlier)]
+    for job in jobs:
+        if job not in todo and processes.index == 0:
+            report.add(earlier[str(job.out)])
+    loaded: sing.Loaded = {}
+    if processes.count > 1:
+        for job in todo:
+            if job.args.sections:
+                _render_sections(job, processes, loaded)
+        processes.wait()
+    for job in processes.share(todo):
+        report.add(_render(job, processes, loaded))
+    failed = report.end(len(jobs))
+    return 1 if failed else 0
+
+
+def read_jobs(path: Path) -> list[Job]:
+    """The jobs of a file. Raises FileNotFoundError, and ValueError naming the line that is wrong."""
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}. Give one with a JSON object a line.")
+    parser = _Parser(prog="singer sing", add_help=False, allow_abbrev=False)
+    sing.add_arguments(parser)
+    jobs: list[Job] = []
+    defaults: dict[str, Any] = {}
+    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not text.strip():
+            continue
+        try:
+            values = json.loads(text)
+            if not isinstance(values, dict):
+                raise ValueError(f"{text[:40]} is no JSON object")
+            if set(values) == {"defaults"}:
+                defaults |= values["defaults"]
+                continue
+            jobs.append(Job(number, parser.parse_args(_words({**defaults, **values}))))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path.name}, line {number}: {error}") from error
+    if not jobs:
+        raise ValueError(
+            f"{path.name} holds no jobs. Write one JSON object a line; `singer batch --help` shows some."
+        )
+    _check_outputs(path, jobs)
+    return jobs
+
+
+def _check_outputs(path: Path, jobs: Sequence[Job]) -> None:
+    first: dict[Path, int] = {}
+    for job in jobs:
+        before = first.setdefault(job.out.absolute(), job.line)
+        if before != job.line:
+            raise ValueError(f'{path.name}, line {job.line}: {job.out} is that of line {before}. Give "out".')
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+def _words(values: Mapping[str, Any]) -> list[str]:
+    """The command line of a job: {"set": {"overlap": 4}, "quiet": true} -> --set=overlap=4 --quiet."""
+    missing = [f'"{name}"' for name in ("portrait", "song") if name not in values]
+    if missing:
+        raise ValueError(f"there is no {' and no '.join(missing)}")
+    words = ["--quiet"]
+    for name, value in values.items():
+        option = f"--{name.replace('_', '-')}"
+        if name in ("portrait", "song") or value is None or value is False:
+            continue
+        if value is True:
+            words.append(option)
+        elif isinstance(value, dict):
+            words += [f"{option}={key}={_text(item)}" for key, item in value.items()]
+        else:
+            words += [f"{option}={item}" for item in (value if isinstance(value, list) else [value])]
+    return [*words, "--", str(values["portrait"]), str(values["song"])]
+
+
+def _text(value: Any) -> str:
+    return ",".join(str(item) for item in value) if isinstance(value, list) else str(value)
+
+
+def is_done(job: Job, records: Mapping[str, Record]) -> bool:
+    """Whether a record says so, of the same inputs, and the video is still as it was written."""
+    record = records.get(str(job.out), {})
+    with contextlib.suppress(FileNotFoundError):
+        state = job.out.stat()
+        written = {"size": state.st_size, "time": state.st_mtime_ns}
+        return record.get("status") == "done" and record["stamp"] == job.stamp() and record["file"] == written
+    return False
+
+
+def _render_sections(job: Job, processes: Processes, loaded: sing.Loaded) -> None:
+    """This process's part of a song; whatever fails here is tried again by the one that joins it."""
+    try:
+        film, _ = sing.prepare(job.args, loaded)
+        fill_stores(film, processes.share(film.sections))
+    except (ValueError, RuntimeError, OSError, ImportError) as error:
+        logger.warning("Line %d: %s", job.line, error)
+
+
+def _render(job: Job, processes: Processes, loaded: sing.Loaded) -> Record:
+    began = time.monotonic()
+    record = {"line": job.line, "out": str(job.out), "process": processes.index, "stamp": job.stamp()}
+    try:
+        film, out = sing.prepare(job.args, loaded)
+        write_film(film, out, job.args)
+    except (ValueError, RuntimeError, OSError, ImportError) as error:
+        print(f"singer: line {job.line}: {error}", file=sys.stderr)
+        return {**record, "status": "failed", "error": str(error)}
+    state = out.stat()
+    written = {"size": state.st_size, "time": state.st_mtime_ns}
+    seconds = round(time.monotonic() - began, 1)
+    return {**record, "status": "done", "frames": film.audio.frames, "seconds": seconds, "file": written}
+
+
+class Report:
+    """What became of the jobs: a part of each process, put together by the one that ends last."""
+
+    def __init__(self, path: Path, processes: Processes) -> None:
+        self.path = path
+        self.processes = processes
+        self.records: list[Record] = []
+
+    def read(self) -> dict[str, Record]:
+        """Records of earlier runs, also of one that was stopped, by the video's path."""
+        records: list[Record] = []
+        for path in (self.path, *self._parts()):
+            with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
+                records += json.loads(path.read_text(encoding="utf-8"))["jobs"]
+        return {record["out"]: record for record in records}
+
+    def clear(self) -> None:
+        """Remove the parts of an earlier run; the first process does."""
+        if self.processes.index == 0:
+            for path in self._parts():
+                path.unlink(missing_ok=True)
+
+    def start(self) -> None:
+        self._write(ended=False)
+
+    def add(self, record: Record) -> None:
+        self.records.append(record)
+        self._write(ended=False)
+
+    def end(self, jobs: int) -> int:
+        """Close this process's part; returns how many of its jobs failed."""
+        self._write(ended=True)
+        with contextlib.suppress(FileNotFoundError):  # another process put them together just now
+            parts = [json.loads(path.read_text(encoding="utf-8")) for path in self._parts()]
+            if len(parts) == self.processes.count and all(part["ended"] for part in parts):
+                self._join(part["jobs"] for part in parts)
+        failed = sum(record["status"] == "failed" for record in self.records)
+        print(
+            f"singer: {len(self.records) - failed} of {jobs} jobs done here, {failed} failed.",
+            file=sys.stderr,
+        )
+        return failed
+
+    def _join(self, parts: Iterable[list[Record]]) -> None:
+        records = sorted((record for part in parts for record in part), key=lambda record: record["line"])
+        done = sum(record["status"] == "done" for record in records)
+        report = {"done": done, "failed": len(records) - done, "jobs": records}
+        write_text(self.path, json.dumps(report, indent=1))
+        for path in self._parts():
+            path.unlink(missing_ok=True)
+
+    def _parts(self) -> list[Path]:
+        return sorted(self.path.parent.glob(f".{self.path.name}.*.part"))
+
+    def _write(self, ended: bool) -> None:
+        path = self.path.with_name(f".{self.path.name}.{self.processes.index}.part")
+        write_text(path, json.dumps({"ended": ended, "jobs": self.records}))
+
+
+def find_processes() -> Processes:
+    """All processes of `accelerate launch`, shared out as accelerate does; otherwise this one alone."""
+    import os
+
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Processes()
+    from datetime import timedelta
+
+    from accelerate import PartialState
+
+    # A process may wait for another's longest song.
+    state = PartialState(cpu=os.environ.get("ACCELERATE_USE_CPU") == "true", timeout=timedelta(days=30))
+
+    def share(items: Sequence[Any]) -> Sequence[Any]:
+        with state.split_between_processes(list(items)) as mine:
+            return mine
+
+    return Processes(state.process_index, state.num_processes, share, state.wait_for_everyone)
+
+
+def main() -> None:
+    """Entry point for `accelerate launch -m`."""
+    from singer_core.cli import main as singer
+
+    sys.exit(singer(["batch", *sys.argv[1:]]))
+
+
+if __name__ == "__main__":
+    main()
