@@ -1,4 +1,4 @@
-"""The nodes, in the order of a graph: load, hear, look, weigh, condition, sample, write; then to train."""
+"""The nodes, in the order of a graph: load, hear, look, weigh, condition, sample, write; then measure and train."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from . import folders  # noqa: E402 - below here `singer_core` can be imported
 from .audio import SingerAudioEncode, SingerMotionWeights, SingerVocalSeparation  # noqa: E402
 from .conditioning import SingerConditioning  # noqa: E402
 from .download import SingerDownload  # noqa: E402
+from .evaluate import SingerEvaluate  # noqa: E402
 from .loader import SingerDemoLoader, SingerModelLoader  # noqa: E402
 from .portrait import SingerIdentityLoader, SingerPortrait  # noqa: E402
 from .sampling import SingerDDIM, SingerGuider, SingerNoise, SingerSampler  # noqa: E402
@@ -40,6 +41,7 @@ class SingerExtension(ComfyExtension):
             SingerGuider,
             SingerSampler,
             SingerVideo,
+            SingerEvaluate,
             SingerTrain,
         ]
 
