@@ -21,6 +21,7 @@ from PIL import Image
 
 from singer_core.audio.frames import AudioFeatures
 from singer_core.cli import demo
+from singer_core.files import write_text
 from singer_core.network.autoencoder import Autoencoder, load_autoencoder
 from singer_core.network.backbone import SingerNetwork
 from singer_core.network.checkpoint import load_network, open_checkpoint
@@ -272,6 +273,16 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
         except json.JSONDecodeError:
             continue
+
+
+def fill_in(document: Path, name: str, text: str) -> None:
+    """Replace what stands between the lines `<!-- name -->` and `<!-- /name -->` of a document."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    before, found, rest = document.read_text(encoding="utf-8").partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise SystemExit(f"{document} has no lines {begin.strip()} and {end} to write between. Add them.")
+    write_text(document, f"{before}{begin}{text.strip()}\n{end}{after}")
 
 
 def strip(truth: Frames, made: Frames, count: int = 16) -> Frames:

@@ -3,6 +3,7 @@
     python bench/model_card.py --out FOLDER [--checkpoint FILE --vae FILE] [--people 8 --seconds 5 --long 1]
 
 Writes FOLDER/card.md (the table) and FOLDER/sheet.jpg (16 frames below the truth for each of four people).
+`--write docs/model_card.md` puts the table between its lines <!-- measures --> and <!-- /measures -->.
 Every person is a line of FOLDER/people.jsonl; a run that was stopped goes on behind the last one. A song of
 five seconds takes about a minute on one core.
 """
@@ -195,6 +196,8 @@ def main() -> None:
     controls = [control(models, options, number, args.seconds, ledger) for number in range(args.shuffled)]
     table = "\n".join([HEAD, *(row.markdown() for row in rows(people, long, controls))])
     write_text(args.out / "card.md", f"{table}\n")
+    if args.write:
+        h.fill_in(args.write, "measures", table)
     sheet([strips / f"{number}.png" for number in range(args.people)], args.out / "sheet.jpg")
     print(table)
 

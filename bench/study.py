@@ -2,13 +2,13 @@
 
     python bench/study.py run --out FOLDER [--checkpoint FILE --vae FILE] [--seeds 8] [--minutes 10]
     python bench/study.py retrain --out FOLDER --checkpoint FILE --data FOLDER --vae FILE [--steps 100]
-    python bench/study.py table --out FOLDER
+    python bench/study.py table --out FOLDER [--write docs/study.md]
 
 `run` renders the same people and songs under every variant and adds a line to FOLDER/study.jsonl for each
 variant and seed; it stops when `--minutes` are over or `--seeds` are done, and goes on where it stopped.
 Seeds come one after the other, so that all variants are as far. `retrain` trains the network on without a
 module, the same steps for each variant, and measures the loss on held-out clips. `table` prints what was
-found.
+found; `--write` puts it into the document.
 """
 
 from __future__ import annotations
@@ -194,6 +194,8 @@ def table(args: argparse.Namespace) -> None:
     retrained = h.Ledger(args.out / "retrain.jsonl").found.values()
     text += retrain_rows(list(retrained)) if retrained else []
     write_text(args.out / "study.md", "\n".join(text).strip() + "\n")
+    if args.write:
+        h.fill_in(args.write, "tables", "\n".join(text))
     print("\n".join(text))
 
 
@@ -329,6 +331,7 @@ def main() -> None:
     parser.add_argument("--vae", type=Path, help="default: the built-in VAE")
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--minutes", type=float, default=10.0, help="run: begin no render after these")
+    parser.add_argument("--write", type=Path, metavar="DOCUMENT", help="put the tables into it")
     parser.add_argument("--data", type=Path, help="retrain: the training set")
     parser.add_argument("--steps", type=int, default=100, help="retrain: of every variant")
     parser.add_argument("--clips", type=int, default=8, help="retrain: held-out performances")

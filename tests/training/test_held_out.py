@@ -121,3 +121,13 @@ def test_rows_state_mean_spread_and_verdict():
     assert line == "| x | >= 1 | 2.000 | 1.414 | 1.000 .. 3.000 | 2 | 5.000 | yes |"
     assert "**no**" in card.Row("x", ">= 1", [0.5], lambda x: x >= 1).markdown()
     assert card.Row("x", "", []).markdown().count("|") == line.count("|")
+
+
+def test_tables_are_filled_in_between_their_lines(tmp_path):
+    document = tmp_path / "card.md"
+    document.write_text("before\n<!-- measures -->\nold\n<!-- /measures -->\nafter\n")
+    for text in ("first", "| new |\n"):
+        h.fill_in(document, "measures", text)
+    assert document.read_text() == "before\n<!-- measures -->\n| new |\n<!-- /measures -->\nafter\n"
+    with pytest.raises(SystemExit, match="has no lines <!-- other -->"):
+        h.fill_in(document, "other", "text")

@@ -61,7 +61,7 @@ def test_tables_compare_with_the_full_model_of_the_same_seed(tmp_path):
             ledger.add(
                 f"{name}{number}", {"number": number, "variant": name, "group": group, "sync": sync, **rest}
             )
-    study.table(SimpleNamespace(out=tmp_path))
+    study.table(SimpleNamespace(out=tmp_path, write=None))
     text = (tmp_path / "study.md").read_text()
     assert "| full | 0.800 ± 0.141 | - | 0.500 ± 0.000 | - | 20.000 ± 0.000 | 1.000 ± 0.000 | 2 |" in text
     assert "| SFM off | 0.700 ± 0.141 | -0.100 ± 0.000 |" in text
