@@ -1,4 +1,4 @@
-"""The nodes, in the order of a graph: load, hear, look, weigh, condition, sample, write; then measure and train."""
+"""The nodes, in the order of a graph: load, hear, look, weigh, condition, sample, write, measure, train."""
 
 from __future__ import annotations
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import comfy.model_management
 from comfy_api.latest import io
 
-from . import folders
 from .library import needs_library
 from .sockets import SingerAudio, SingerWeights
 
@@ -45,14 +43,11 @@ class SingerVocalSeparation(io.ComfyNode):
     @classmethod
     @needs_library
     def execute(cls, audio: Any, separator: str) -> io.NodeOutput:
-        from singer_core.audio.separation import load_separator
-
+        from .separator import ManagedSeparator
         from .sound import progress_bar, to_audio, to_waveform
 
         waveform = to_waveform(audio, "audio")
-        device = comfy.model_management.get_torch_device()
-        network = load_separator(separator, folders.paths_of(folders.SEPARATION), device)
-        vocals, rest = network.separate(waveform, progress_bar())
+        vocals, rest = ManagedSeparator(separator).separate(waveform, progress_bar())
         return io.NodeOutput(to_audio(vocals), to_audio(rest))
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management as mm
-import comfy.model_patcher
 import numpy as np
 import torch
+from comfy.model_patcher import ModelPatcher
 from PIL import Image
 from torch import Tensor
 
@@ -25,13 +25,14 @@ class IdentityModel:
 
     def __init__(self, path: str) -> None:
         self.network = load_identity(path)
-        self.patcher = comfy.model_patcher.CoreModelPatcher(
+        # Its layers do not cast their weights, so they are loaded whole.
+        self.patcher = ModelPatcher(
             self.network, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device()
         )
 
     def embed(self, picture: Image.Image, face: FaceLandmarks) -> Tensor:
         """(e,) un-normalised embedding of a face in an RGB picture."""
-        mm.load_models_gpu([self.patcher])
+        mm.load_models_gpu([self.patcher], force_full_load=True)
         return embed_face(self.network, picture, face)
 
 

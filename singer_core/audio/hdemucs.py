@@ -44,9 +44,9 @@ def hdemucs_separator(model: torch.nn.Module, device: torch.device | str | None 
     model = model.eval().requires_grad_(False).to(device)
 
     def vocals(chunk: torch.Tensor) -> torch.Tensor:
-        return model(chunk[None].to(device))[0, SOURCES.index("vocals")]
+        return model(chunk[None].to(next(model.parameters()).device))[0, SOURCES.index("vocals")]
 
-    return ChunkedSeparator(vocals, FRAMING, _mean_and_deviation)
+    return ChunkedSeparator(vocals, FRAMING, _mean_and_deviation, model)
 
 
 def hdemucs_module() -> Any:

@@ -43,7 +43,11 @@ def load_mel_band(path: Path, device: torch.device | str | None = None) -> Chunk
 def mel_band_separator(model: torch.nn.Module, device: torch.device | str | None = None) -> ChunkedSeparator:
     """A separator on a stereo `MelBandRoformer` whose only stem is the vocals."""
     model = model.eval().requires_grad_(False).to(device)
-    return ChunkedSeparator(lambda chunk: model(chunk[None].to(device))[0], FRAMING)
+
+    def vocals(chunk: torch.Tensor) -> torch.Tensor:
+        return model(chunk[None].to(next(model.parameters()).device))[0]
+
+    return ChunkedSeparator(vocals, FRAMING, module=model)
 
 
 def package_keys(state: State) -> State:

@@ -53,11 +53,13 @@ class ChunkedSeparator:
     network  (2, chunk) -> (2, chunk) vocals
     framing  chunks and weights
     scaling  (offset, gain) of a song: the network gets (x - offset) * gain, its output is divided by the gain
+    module   the network's weights, for callers that move them between devices; None = there are none to move
     """
 
     network: Network
     framing: Framing
     scaling: Callable[[Waveform], tuple[float, float]] = lambda waveform: (0.0, 1.0)
+    module: torch.nn.Module | None = None
 
     def separate(
         self, waveform: Waveform, progress: Progress | None = None, cancel: Cancel | None = None

@@ -11,14 +11,13 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from singer_core import constants
 from singer_core.audio.frames import AudioFeatures
-from singer_core.network.autoencoder import Autoencoder
-from singer_core.network.backbone import SingerNetwork
 from singer_core.network.conditions import AudioTokens, ClipConditions, ReferenceFeatures
 from singer_core.network.projections import audio_windows
 from singer_core.options import SingerOptions
@@ -34,6 +33,10 @@ from singer_core.render.seams import (
     towards_portrait,
 )
 from singer_core.render.store import FORMAT, ClipStore, fingerprint
+
+if TYPE_CHECKING:  # diffusers, which ComfyUI's nodes do without
+    from singer_core.network.autoencoder import Autoencoder
+    from singer_core.network.backbone import SingerNetwork
 
 log = logging.getLogger(__name__)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from singer_core import constants
 from singer_core.network.adapter import SingerAdapter
-from singer_core.network.backbone import SingerNetwork
 from singer_core.network.conditions import (
     CONDITIONAL,
     PORTRAIT_ONLY,
@@ -20,9 +20,11 @@ from singer_core.network.conditions import (
     Branch,
     ClipConditions,
 )
-from singer_core.network.schedule import ddim
 from singer_core.network.spectral import MultiScaleSpectralModule, weigh_bands
 from singer_core.options import SingerOptions
+
+if TYPE_CHECKING:  # diffusers, which ComfyUI's nodes do without
+    from singer_core.network.backbone import SingerNetwork
 
 OnStep = Callable[[int, Tensor], None]  # index of the step, latents after it
 
@@ -117,6 +119,8 @@ def sample_clip(
 
     Raises NotFiniteError right after the step that gave NaN or infinity.
     """
+    from singer_core.network.schedule import ddim  # diffusers too
+
     scheduler = ddim(options.noise_schedule, options.steps)
     latents = noise
     dtype, heard = network.dtype, clip.audio.tokens

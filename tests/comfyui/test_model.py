@@ -236,3 +236,49 @@ def test_hallo_runs_without_the_spectral_modules(core, pack, tmp_path, model, co
         .result[0]
     )
     assert relative(ksample(core, boosted, conditions), ksample(core, hallo, conditions)) > 1e-4
+
+
+def test_a_separator_is_owned_by_a_patcher_while_it_works(core, pack, monkeypatch):
+    import comfy.model_management as mm
+
+    from singer_core.audio.overlap import Framing, linear_fades
+    from singer_core.audio.separation import ChunkedSeparator
+
+    with torch.inference_mode(False):
+        network = torch.nn.Conv1d(2, 2, 1, bias=False).requires_grad_(False)
+    network.weight.copy_(0.25 * torch.eye(2)[:, :, None])
+    managed: list[bool] = []
+
+    def vocals(chunk: torch.Tensor) -> torch.Tensor:
+        managed.append(any(loaded.model.model is network for loaded in mm.current_loaded_models))
+        return network(chunk[None])[0]
+
+    framing = Framing(chunk=8000, step=4000, weights=linear_fades(800))
+    made = ChunkedSeparator(vocals, framing, module=network)
+    module = pack("separator")
+    monkeypatch.setattr(module, "load_separator", lambda *_given: made)
+    song = {"waveform": 0.1 * torch.randn(1, 2, 44_100), "sample_rate": 44_100}
+    heard, rest = pack("audio").SingerVocalSeparation.execute(song, "hdemucs").result
+    assert managed and all(managed)
+    torch.testing.assert_close(heard["waveform"], 0.25 * song["waveform"], rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(heard["waveform"] + rest["waveform"], song["waveform"])
+
+
+def test_no_network_of_a_run_survives_its_nodes(core, pack, tiny_checkpoint, conditions):
+    """Model, reference network and what they computed go when the last who holds the MODEL does."""
+    import comfy.model_management as mm
+
+    from singer_core.options import OFFICIAL
+
+    loaded = pack("loading").load_singer(str(tiny_checkpoint), OFFICIAL, torch.float32)
+    (reference,) = loaded.get_additional_models_with_key(pack("model").REFERENCE)
+    tensors = [*loaded.model.parameters(), *reference.model.parameters()]
+    seen = [weakref.ref(tensor) for tensor in tensors]
+    out = ksample(core, loaded, conditions)
+    seen.append(weakref.ref(out))
+    del loaded, reference, tensors, out
+    gc.collect()
+    mm.cleanup_models_gc()
+    mm.cleanup_models()
+    gc.collect()
+    assert not [ref for ref in seen if ref() is not None]
