@@ -6,6 +6,7 @@ input on and every part learns from the first step.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -20,8 +21,10 @@ from singer_core.network.layers import (
     PositionalEncoding,
     sinusoidal_positions,
 )
+from singer_core.network.projections import FaceLocator
 from singer_core.network.spectral import MultiScaleSpectralModule, SelfAdaptiveFilterModule
 
+SILU_GAIN = math.sqrt(3)  # SiLU leaves about a third of the variance of small activations
 BUFFER_DEVIATION = 1.0  # of the authors' MSM matrix and SFM gains (numerics section 4)
 
 
@@ -39,11 +42,24 @@ def init_weights(network: SingerNetwork, seed: int) -> None:
         own = network.unet.state_dict()
         network.reference_unet.load_state_dict({key: own[key] for key in shared})
         nn.init.zeros_(network.unet.conv_out.weight)
-        _zero(network.adapter.face_locator.conv_out)
+        init_locator(network.adapter.face_locator)
         for site in network.adapter.sites.values():
             assert isinstance(site, Site)
             init_site(site)
         init_spectral(network)
+
+
+def init_locator(locator: FaceLocator) -> None:
+    """Its last layer starts at zero, before that activations keep their size.
+
+    PyTorch's default, of the authors' too, halves them in every layer, so that hardly a gradient arrives.
+    """
+    for layer in (locator.conv_in, *locator.blocks):
+        assert isinstance(layer, nn.Conv2d)
+        nn.init.normal_(layer.weight, std=SILU_GAIN / math.sqrt(layer.weight[0].numel()))
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    _zero(locator.conv_out)
 
 
 def _quiet_block(module: nn.Module) -> None:
