@@ -77,7 +77,7 @@ class Job:
         return values
 
 
-_NO_INPUT = ("out", "work_dir", "quiet", "no_resume")
+_NO_INPUT = ("out", "plot", "work_dir", "quiet", "no_resume")
 
 
 def _stamp(value: object) -> str:

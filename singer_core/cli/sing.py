@@ -115,6 +115,7 @@ def _add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="0 to 1: lip weight sinks where nothing is sung (0)",
     )
+    weights.add_argument("--plot", type=Path, metavar="FILE", help="PNG to write of the song and the weights")
 
 
 def run(args: argparse.Namespace, default: SingerOptions | None = None) -> int:
@@ -265,11 +266,17 @@ def _motion(args: argparse.Namespace, song: inputs.Song, audio: AudioFeatures) -
     from singer_core.audio.motion import MotionResponse, motion_weights
 
     response = MotionResponse(args.pose, args.face, args.lip, args.beat, args.loudness, args.silence)
-    return motion_weights(
+    beats = beat_times(song.mix) if args.beat else None
+    weights = motion_weights(
         audio.frames,
         audio.fps,
         response,
         activity=vocal_activity(song.vocals, audio.fps, audio.frames) if args.silence else None,
         loudness=loudness_curve(song.vocals, audio.fps, audio.frames) if args.loudness else None,
-        beats=beat_times(song.mix) if args.beat else None,
+        beats=beats,
     ).tensor
+    if args.plot:
+        from singer_core.evaluation.song_plot import plot_song
+
+        plot_song(args.plot, song.vocals, audio.fps, beats, weights)
+    return weights

@@ -1,4 +1,4 @@
-"""A picture of a song as the network hears it: waveform, activity, beats, energies and sub-bands."""
+"""A picture of a song as the network hears it: waveform, activity, beats, energies, bands, motion weights."""
 
 from __future__ import annotations
 
@@ -24,21 +24,32 @@ MEL_BANDS = 64
 BAND_TITLES = ("LL: slow change", "LH: detail along time", "HL: detail along pitch", "HH: detail along both")
 
 
-def plot_song(path: Path, vocals: Waveform, fps: float, beats: torch.Tensor | None = None) -> Path:
+def plot_song(
+    path: Path,
+    vocals: Waveform,
+    fps: float,
+    beats: torch.Tensor | None = None,
+    weights: torch.Tensor | None = None,
+) -> Path:
     """Write a PNG of the vocals, (1, n) at 16 kHz, with activity at `fps` and beat times (b,) in seconds.
+
+    weights  (s, 3) pose, face and lip weight of every frame, drawn below; None = not drawn
 
     Returns the path. Raises RuntimeError where matplotlib is missing.
     """
     Figure = require("matplotlib.figure", "Plotting a song", "matplotlib").Figure
     shown = Waveform(vocals.samples[:, : PLOTTED_SECONDS * vocals.rate], vocals.rate)
     figure = Figure(figsize=(14, 11), layout="constrained")
-    rows = figure.subplots(6, 1, sharex=True, height_ratios=(1.2, 2, 1, 1, 1, 1))
+    heights = (1.2, 2, 1, 1, 1, 1) if weights is None else (1.2, 2, 1, 1, 1, 1, 1.2)
+    rows = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     _plot_waveform(rows[0], shown, fps, beats)
     encoded = LogMelFrontEnd(1, MEL_BANDS).encode(shown, fps, clip_length=2)
     plane = encoded.features[:, 0].T.float()  # (mel bands, frames)
     _plot_plane(rows[1], plane, shown.seconds, "log-mel energy")
-    for axes, band, title in zip(rows[2:], analysis(plane), BAND_TITLES, strict=True):
+    for axes, band, title in zip(rows[2:6], analysis(plane), BAND_TITLES, strict=True):
         _plot_plane(axes, band, shown.seconds, title)
+    if weights is not None:
+        _plot_weights(rows[-1], weights, fps)
     rows[-1].set_xlabel("seconds")
     with renamed_on_success(path) as temporary:
         figure.savefig(temporary, format="png", dpi=90)
@@ -57,6 +68,17 @@ def _plot_waveform(axes: Axes, song: Waveform, fps: float, beats: torch.Tensor |
         axes.vlines(inside, -1, -0.8, color="tab:blue", label="beats")
     axes.set_xlim(0, song.seconds)
     axes.set_ylim(-1, 1.05)
+    axes.legend(loc="upper right", ncols=3)
+
+
+def _plot_weights(axes: Axes, weights: torch.Tensor, fps: float) -> None:
+    times = (np.arange(len(weights)) + 0.5) / fps
+    for name, curve, colour in zip(
+        ("pose", "face", "lip"), weights.T, ("tab:blue", "0.3", "tab:red"), strict=True
+    ):
+        axes.plot(times, curve.numpy(), color=colour, label=name)
+    axes.set_title("motion weights, 1 = as trained", loc="left", fontsize=9)
+    axes.set_ylim(bottom=0)
     axes.legend(loc="upper right", ncols=3)
 
 

@@ -115,6 +115,16 @@ def test_sound_portrait_and_weights_matter(pipeline):
     assert all((first - other).abs().max() > 1e-4 for other in changes.values())
 
 
+def test_frames_of_weight_zero_do_not_hear_the_song(pipeline):
+    """What a silence gate does to the lips, here to all three regions, in the second clip alone."""
+    portrait, song = tiny.portrait_of(), tiny.audio_of(8)
+    other = dataclasses.replace(song, features=torch.cat([song.features[:6], -3 * song.features[6:]]))
+    gate = torch.tensor([1.0, 1, 1, 1, 0, 0, 0, 0])[:, None].expand(-1, 3)
+    for weights, same in ((gate, True), (None, False)):
+        films = [pictures_of(pipeline.render(portrait, audio, weights=weights)) for audio in (song, other)]
+        assert torch.equal(*films) is same
+
+
 def test_unit_weights_are_the_default(pipeline):
     torch.testing.assert_close(film(pipeline, 6, weights=torch.ones(6, 3)), film(pipeline, 6))
 
