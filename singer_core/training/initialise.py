@@ -50,7 +50,7 @@ def init_weights(network: SingerNetwork, seed: int) -> None:
 
 
 def init_locator(locator: FaceLocator) -> None:
-    """Its last layer starts at zero, before that activations keep their size.
+    """Its last layer starts at zero, before that activations roughly keep their size.
 
     PyTorch's default, of the authors' too, halves them in every layer, so that hardly a gradient arrives.
     """
