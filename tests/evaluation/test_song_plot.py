@@ -19,21 +19,20 @@ def vocals() -> Waveform:
     return Waveform(0.4 * torch.sin(torch.arange(32_000) * 0.09)[None], 16_000)
 
 
-def rows_of_the_pose(path, vocals, weights) -> np.ndarray:
-    """Rows of the picture, as parts of its height, that hold the pose's blue."""
-    picture = np.asarray(Image.open(plot_song(path, vocals, 25.0, weights=weights)).convert("RGB")).astype(
-        int
-    )
-    blue = (np.abs(picture - (31, 119, 180)) < 12).all(axis=2)
-    return np.flatnonzero(blue.sum(axis=1) > 2) / len(picture)
+def blue_of_the_pose(path, vocals, weights) -> np.ndarray:
+    """(H, W): where the picture has the colour of the pose weight."""
+    plot_song(path, vocals, 25.0, weights=weights)
+    picture = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    return (np.abs(picture - (31, 119, 180)) < 50).all(axis=2)
 
 
-def test_weights_are_drawn_in_the_lowest_row_as_they_are(tmp_path, vocals):
+def test_weights_are_drawn_in_the_lowest_row_and_rise_on_beats(tmp_path, vocals):
     beats = torch.tensor([0.5, 1.0, 1.5])
-    constant = motion_weights(50, 25.0).tensor
-    nodding = motion_weights(50, 25.0, MotionResponse(beat=1.0), beats=beats).tensor
-    none, flat, wavy = (rows_of_the_pose(tmp_path / "a.png", vocals, w) for w in (None, constant, nodding))
-    assert len(none) == 0
-    assert 0.8 < flat.min() <= flat.max()
-    assert 0.8 < wavy.min() <= wavy.max()
-    assert np.ptp(wavy) > np.ptp(flat) + 0.02
+    response = MotionResponse(face=0.5, lip=0.2, beat=1.0)
+    nodding = motion_weights(50, 25.0, response, beats=beats).tensor
+    assert not blue_of_the_pose(tmp_path / "a.png", vocals, None).any()
+    curve = blue_of_the_pose(tmp_path / "a.png", vocals, nodding)
+    rows = np.flatnonzero(curve.any(axis=1)) / len(curve)
+    assert 0.8 < rows.min() < rows.max() - 0.04
+    top = np.flatnonzero(curve[int(rows.min() * len(curve)) :][:8].any(axis=0))
+    assert 1 + (np.diff(top) > 40).sum() == 3
