@@ -155,7 +155,10 @@ def evaluate(material: Material, progress: Progress | None = None) -> Evaluation
     _timing(book, material)
     seam = _stability(book, readings, material.clip_frames)
     book.ask(("mouth_range",), lambda: _mouth_range(opening))
-    book.ask(("singing_sync", "singing_lag", "rest_motion"), lambda: _singing(book, material, opening))
+    book.ask(
+        ("singing_sync", "sync_chance", "singing_lag", "rest_motion"),
+        lambda: _singing(book, material, opening),
+    )
     book.ask(("beat_alignment", "beat_chance"), lambda: _beats(book, material, readings))
     book.ask(("head_motion",), lambda: {"head_motion": _faces(material).spread})
     book.ask(("psnr", "ssim"), lambda: _fidelity(book, material))
@@ -263,9 +266,11 @@ def _singing(book: _Book, material: Material, opening: Floats | None) -> dict[st
     mouth = _needed(opening)
     if len(mouth) < singing.SHORTEST_SECONDS * fps:
         return {}
-    match = singing.best_match(mouth, level, round(singing.REACH_SECONDS * fps))
+    reach = round(singing.REACH_SECONDS * fps)
+    match = singing.best_match(mouth, level, reach)
     return {
         "singing_sync": match.correlation if match else 0.0,
+        "sync_chance": singing.chance_match(mouth, level, reach),
         "singing_lag": match.lag if match else None,
         "rest_motion": singing.rest_motion(mouth, sung, fps),
     }

@@ -49,6 +49,7 @@ METRICS = (
     Metric("static_motion", "change where nothing moves", "grey levels", "lower", 3),
     Metric("mouth_range", "range of the mouth opening", "", "", 3),
     Metric("singing_sync", "mouth against vocal level, best lag", "correlation", "higher", 3),
+    Metric("sync_chance", "the same against the voice moved around", "correlation", "", 3),
     Metric("singing_lag", "mouth later than the voice", "frames", "near 0", 0),
     Metric("rest_motion", "mouth motion in rests over in song", "", "lower", 3),
     Metric("beat_alignment", "beat alignment of the head", "0 to 1", "higher", 3),

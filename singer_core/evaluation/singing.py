@@ -55,6 +55,20 @@ def best_match(first: Floats, second: Floats, reach: int) -> Match | None:
     return found
 
 
+def chance_match(first: Floats, second: Floats, reach: int, shifts: int = 20) -> float | None:
+    """The same with the second curve moved around by more than twice `reach`, mean over up to `shifts` moves.
+
+    Any two songs rise and fall in phrases: only what is above this number is this song. None as above, and
+    where the curves are too short to be moved that far.
+    """
+    moves = np.unique(np.linspace(2 * reach + 1, len(second) - 2 * reach - 1, shifts).round().astype(int))
+    if len(second) < 6 * reach:
+        return None
+    found = [best_match(first, np.roll(second, int(move)), reach) for move in moves]
+    values = [match.correlation for match in found if match is not None]
+    return float(np.mean(values)) if values else None
+
+
 def rest_motion(opening: Floats, sung: NDArray[np.bool_], fps: float) -> float | None:
     """Mean step of the opening from frame to frame inside rests over that in song; None without both.
 

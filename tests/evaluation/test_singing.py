@@ -36,6 +36,16 @@ def test_a_constant_curve_matches_nothing_and_lags_near_zero_win():
     assert singing.best_match(wave, wave, 8).lag == 0
 
 
+def test_chance_is_what_other_places_of_the_song_give():
+    true = curve(seed=3, frames=300)
+    assert singing.best_match(true, true, 10).correlation == pytest.approx(1)
+    assert 0 < singing.chance_match(true, true, 10) < 0.5  # noise, but the best of 21 lags
+    beat = np.sin(2 * np.pi * np.arange(300) / 10)  # everywhere the same
+    assert singing.chance_match(beat, beat, 10) > 0.9
+    assert singing.chance_match(true[:50], true[:50], 10) is None
+    assert singing.chance_match(np.ones(300), true, 10) is None
+
+
 def test_vocal_level_is_one_where_loud_and_falls_with_the_decibels():
     level = singing.vocal_level(voice([0.5, 0.05, 0.0005]), 25.0, 75)
     assert level[:25] == pytest.approx(np.ones(25), abs=0.02)
