@@ -85,25 +85,29 @@ def cut_conds(
     rows    frames of the clip, in the run
     frames  of the run; tensors and ControlNet hints with so many rows are cut
     """
-    return {name: [_cut(cond, song, rows, frames) for cond in part] for name, part in conds.items()}
+    controls: dict[int, Any] = {}  # both sides share one, or core would not run them as one batch
+    return {name: [_cut(cond, song, rows, frames, controls) for cond in part] for name, part in conds.items()}
 
 
-def _cut(cond: dict[str, Any], song: SongConditions, rows: Tensor, frames: int) -> dict[str, Any]:
+def _cut(
+    cond: dict[str, Any], song: SongConditions, rows: Tensor, frames: int, controls: dict[int, Any]
+) -> dict[str, Any]:
     out = {key: _rows(value, rows, frames) for key, value in cond.items()}
     if "control" in out:
-        out["control"] = _cut_control(out["control"], rows, frames)
+        out["control"] = _cut_control(out["control"], rows, frames, controls)
     if SONG in out:
         out[SONG] = song
     return out
 
 
-def _cut_control(control: Any, rows: Tensor, frames: int) -> Any:
-    """A copy of a chain of ControlNets that shows the clip's frames."""
-    copy = control.copy()
-    copy.cond_hint_original = _rows(control.cond_hint_original, rows, frames)
-    if control.previous_controlnet is not None:
-        copy.set_previous_controlnet(_cut_control(control.previous_controlnet, rows, frames))
-    return copy
+def _cut_control(control: Any, rows: Tensor, frames: int, controls: dict[int, Any]) -> Any:
+    """A copy of a chain of ControlNets that shows the clip's frames; one copy of each."""
+    if id(control) not in controls:
+        copy = controls[id(control)] = control.copy()
+        copy.cond_hint_original = _rows(control.cond_hint_original, rows, frames)
+        if control.previous_controlnet is not None:
+            copy.set_previous_controlnet(_cut_control(control.previous_controlnet, rows, frames, controls))
+    return controls[id(control)]
 
 
 def _rows(value: Any, rows: Tensor, frames: int) -> Any:

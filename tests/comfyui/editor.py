@@ -129,9 +129,19 @@ class Editor:
         )
 
     def picture(self, path: Path) -> None:
-        """A JPEG of the whole graph."""
-        self.page.evaluate(
-            """() => {
+        """A JPEG of the editor with the whole graph."""
+        self._fit(1780, 900)
+        self.page.screenshot(path=str(path), type="jpeg", quality=80)
+
+    def cutting(self, path: Path) -> None:
+        """A JPEG of the graph alone."""
+        box = self._fit(1300, 640)
+        self.page.screenshot(path=str(path), type="jpeg", quality=75, clip=box)
+
+    def _fit(self, width: int, height: int) -> dict[str, float]:
+        """Show the whole graph in the middle; its box in pixels of the page."""
+        box = self.page.evaluate(
+            """([width, height]) => {
                 const box = [Infinity, Infinity, -Infinity, -Infinity]
                 for (const n of app.graph.nodes) {
                     box[0] = Math.min(box[0], n.pos[0]); box[1] = Math.min(box[1], n.pos[1] - 40)
@@ -139,11 +149,14 @@ class Editor:
                     box[3] = Math.max(box[3], n.pos[1] + n.size[1])
                 }
                 const ds = app.canvas.ds, w = box[2] - box[0], h = box[3] - box[1]
-                ds.scale = Math.min(1.2, 1780 / w, 900 / h)
+                ds.scale = Math.min(1.2, width / w, height / h)
                 ds.offset[0] = -box[0] + (1920 / ds.scale - w) / 2
                 ds.offset[1] = -box[1] + (1080 / ds.scale - h) / 2
                 app.canvas.setDirty(true, true)
-            }"""
+                return [w * ds.scale, h * ds.scale]
+            }""",
+            [width, height],
         )
         self.page.wait_for_timeout(1200)
-        self.page.screenshot(path=str(path), type="jpeg", quality=80)
+        w, h = (side + 40 for side in box)
+        return {"x": (1920 - w) / 2, "y": (1080 - h) / 2, "width": w, "height": h}

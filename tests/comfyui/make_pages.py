@@ -9,6 +9,11 @@ from typing import Any
 PACK = Path(__file__).resolve().parents[2]
 PAGES = PACK / "web" / "docs"
 Schema = dict[str, Any]
+NOTES = {
+    "SingerEvaluate": """Every metric is defined in `docs/evaluation.md`. What cannot be computed is listed in
+the report with the remedy: networks go to `models/evaluation`, curves need `matplotlib`, beats need
+`librosa`.""",
+}
 
 
 def page(schema: Schema, workflow: str | None, picture: str | None) -> str:
@@ -17,6 +22,7 @@ def page(schema: Schema, workflow: str | None, picture: str | None) -> str:
     if picture is not None:
         parts.append(f"![{schema['display_name']}, wired]({picture})")
     parts += [_inputs(schema), _outputs(schema)]
+    parts.append(NOTES.get(schema["name"], ""))
     if workflow is not None:
         parts.append(f"Wired in the example workflow `{workflow}`.")
     return "\n\n".join(part for part in parts if part) + "\n"

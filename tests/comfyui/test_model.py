@@ -66,21 +66,26 @@ def test_core_samplers_run(core, model, conditions, sampler):
     assert torch.isfinite(ksample(core, model, conditions, sampler=sampler)).all()
 
 
-def test_a_lora_by_kohyas_names_adds_its_product_and_leaves_no_trace(core, model, conditions):
+# How LoRA files name the factors of a layer; `{}` stands for diffusers' path of it.
+LORA_NAMES = {
+    "kohya": ("lora_unet_{_}.lora_up.weight", "lora_unet_{_}.lora_down.weight"),
+    "diffusers": ("unet.{p}_lora.up.weight", "unet.{p}_lora.down.weight"),
+    "lycoris": ("lycoris_{_}.lora_up.weight", "lycoris_{_}.lora_down.weight"),
+}
+
+
+@pytest.mark.parametrize("names", LORA_NAMES)
+def test_a_lora_adds_its_product_and_leaves_no_trace(core, model, conditions, names):
     import comfy.sd
 
-    name = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    path = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
     key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
     weight = model.model.state_dict()[key].clone()
     up, down = torch.randn(weight.shape[0], 2), torch.randn(2, weight.shape[1])
-    kohya = f"lora_unet_{name.replace('.', '_')}"
-    lora = {
-        f"{kohya}.lora_up.weight": up,
-        f"{kohya}.lora_down.weight": down,
-        f"{kohya}.alpha": torch.tensor(2.0),
-    }
+    forms = {"_": path.replace(".", "_"), "p": path.replace(".to_", ".processor.to_")}
+    named_up, named_down = (name.format(**forms) for name in LORA_NAMES[names])
     plain = ksample(core, model, conditions)
-    patched, _ = comfy.sd.load_lora_for_models(model, None, lora, 0.5, 0)
+    patched, _ = comfy.sd.load_lora_for_models(model, None, {named_up: up, named_down: down}, 0.5, 0)
     inside = patched.patch_weight_to_device(key, return_weight=True)
     changed = ksample(core, patched, conditions)
     assert torch.allclose(inside, weight + 0.5 * up @ down, atol=1e-5)
@@ -282,3 +287,72 @@ def test_no_network_of_a_run_survives_its_nodes(core, pack, tiny_checkpoint, con
     mm.cleanup_models()
     gc.collect()
     assert not [ref for ref in seen if ref() is not None]
+
+
+def tiny_controlnet(pack, architecture) -> tuple[Any, list[torch.Tensor]]:
+    """Core's ControlNet on a random network of the model's widths, and the hints that it will have seen."""
+    import comfy.cldm.cldm
+    import comfy.controlnet
+    import comfy.ops
+
+    config = dict(pack("backbone").unet_config(architecture))
+    del config["transformer_depth_output"], config["out_channels"]
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = comfy.cldm.cldm.ControlNet(**config, hint_channels=3, operations=comfy.ops.manual_cast)
+        network.requires_grad_(False)
+        for parameter in network.parameters():
+            parameter.normal_(std=0.05)
+    seen: list[torch.Tensor] = []
+    network.register_forward_pre_hook(lambda _m, _given, named: seen.append(named["hint"]), with_kwargs=True)
+    cpu = torch.device("cpu")
+    return comfy.controlnet.ControlNet(network, load_device=cpu), seen
+
+
+def test_a_controlnet_is_shown_the_hints_of_its_clip(core, pack, model, conditions):
+    import comfy.samplers
+
+    control, seen = tiny_controlnet(pack, model.model.architecture)
+    positive, negative, latent = conditions(0)
+    hints = torch.rand(8, 128, 128, 3, generator=torch.Generator().manual_seed(3))
+    apply = core.ControlNetApplyAdvanced().apply_controlnet
+    controlled = apply(positive, negative, control, hints, 1.0, 0.0, 1.0)
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 1)
+    noise, sampler = pack("samplers").ClipNoise(1, 4), pack("samplers").ddim_sampler()
+
+    def run(conds: Any) -> torch.Tensor:
+        guider = comfy.samplers.CFGGuider(model)
+        guider.set_conds(*conds)
+        guider.set_cfg(3.5)
+        node = pack("sampling").SingerSampler
+        return node.execute(noise, guider, sampler, sigmas, latent, 4, 2, 0).result[0]["samples"]
+
+    changed = run(controlled)
+    assert relative(changed, run((positive, negative))) > 1e-4
+    assert len(seen) == 2
+    for shown, clip in zip(seen, hints.movedim(-1, 1).split(4), strict=True):
+        assert torch.equal(shown[:4], clip) and torch.equal(shown[4:], clip)
+
+
+def test_weights_left_behind_for_lack_of_memory_are_fetched_at_use(core, model, conditions, monkeypatch):
+    """Partial loading, as under --lowvram: most layers stay where they are and are cast when they run."""
+    import comfy.model_management as mm
+
+    key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
+    small = model.clone()
+    weight = model.model.state_dict()[key]
+    small.add_patches({key: ("diff", (torch.randn(weight.shape),))}, 0.1)
+    whole = ksample(core, small, conditions)
+    mm.unload_all_models()
+    asked: list[int] = []
+
+    def partly(self: Any, device: Any, *_given: Any, **_named: Any) -> int:
+        self.load(device, lowvram_model_memory=64_000)
+        asked.append(sum(bool(getattr(m, "comfy_cast_weights", False)) for m in self.model.modules()))
+        return 0
+
+    monkeypatch.setattr(type(model), "partially_load", partly)
+    found = ksample(core, small, conditions)
+    mm.unload_all_models()
+    assert max(asked) > 100
+    torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-4)
