@@ -169,6 +169,6 @@ PAPER = OFFICIAL.but(
     round_reference=False,
     brighten_bright=False,
 )
-ENHANCED = PAPER.but(msm_input="expected", guidance_rescale=0.7, carry="latents", overlap=4)
+ENHANCED = PAPER.but(msm_input="expected", guidance_rescale=0.7, carry="latents", overlap=4, reanchor=1.0)
 
 MODES: dict[str, SingerOptions] = {"official": OFFICIAL, "paper": PAPER, "enhanced": ENHANCED}

@@ -28,6 +28,9 @@ from singer_core.options import ENHANCED, MODES, OFFICIAL, PAPER, BandGains, Sin
         ({"msm_input": "on"}, "`msm_input` is on; accepted: initial_noise, every_step"),
         ({"msm_scale": "mean"}, "`msm_scale` is mean; accepted: sum, trained_length"),
         ({"reference_rows": "all"}, "`reference_rows` is all; accepted: alternating, portrait"),
+        ({"clip_noise": "old"}, "`clip_noise` is old; accepted: fresh, shared"),
+        ({"hold_colours": -0.1}, "`hold_colours` is -0.1; accepted: 0 to 1"),
+        ({"reanchor": 1.1}, "`reanchor` is 1.1; accepted: 0 to 1"),
         ({"carry": "nothing"}, "`carry` is nothing; accepted: pixels, latents"),
     ],
 )
@@ -97,6 +100,9 @@ def test_official_is_the_authors_script():
         "motion_frames": 2,
         "carry": "pixels",
         "overlap": 0,
+        "clip_noise": "fresh",
+        "hold_colours": 0.0,
+        "reanchor": 0.0,
         "wavelet": "haar",
         "sfm_strength": 1.0,
     }
@@ -124,7 +130,12 @@ def test_paper_differs_from_official_as_the_table_of_modes_says():
 def test_enhanced_differs_from_paper_as_the_table_of_modes_says():
     changed = differences(ENHANCED, PAPER)
     assert changed.pop("overlap") > 0
-    assert changed == {"msm_input": "expected", "guidance_rescale": 0.7, "carry": "latents"}
+    assert changed == {
+        "msm_input": "expected",
+        "guidance_rescale": 0.7,
+        "carry": "latents",
+        "reanchor": 1.0,
+    }
 
 
 @pytest.mark.parametrize(
