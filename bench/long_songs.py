@@ -41,11 +41,15 @@ def main() -> None:
     seams.add_argument("--songs", type=int, default=2)
     seams.add_argument("--steps", type=int, default=8)
     seams.add_argument("--only", nargs="+", help="names of rows")
+    rests = parts.add_parser("rests")
+    rests.add_argument("--seconds", type=float, default=14)
+    rests.add_argument("--steps", type=int, default=8)
     args = parser.parse_args()
     if args.part == "memory" and args.worker:
         memory_worker(args.worker)
     else:
-        {"memory": measure_memory, "kills": measure_kills, "seams": measure_seams}[args.part](args)
+        parts_of = {"memory": measure_memory, "kills": measure_kills}
+        {**parts_of, "seams": measure_seams, "rests": measure_rests}[args.part](args)
 
 
 # Memory and time per clip
@@ -227,6 +231,34 @@ def measure_seams(args: argparse.Namespace) -> None:
         ratio, drift, largest, together, spent = np.nanmean(found, axis=0)
         numbers = f"{ratio:.3f} | {drift:.2f} | {largest:.2f} | {together:.2f} | {spent:.0f}"
         print(f"| {name} | {numbers} |", flush=True)
+
+
+def measure_rests(args: argparse.Namespace) -> None:
+    """What the silence gate does to the mouth where nothing is sung."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    import held_out as h
+    import torch
+
+    from singer_core.audio.activity import vocal_activity
+    from singer_core.audio.motion import MotionResponse, motion_weights
+    from singer_core.audio.waveform import Waveform
+    from singer_core.render.pipeline import SingerPipeline
+
+    models, show = h.Models.load(*h.packaged()), h.performance(0, args.seconds)
+    heard, vocals = h.features_of(show), np.asarray(show.song.vocals, np.float32)
+    activity = vocal_activity(Waveform(torch.from_numpy(vocals)[None], show.song.rate), 25.0, heard.frames)
+    pipeline = SingerPipeline(models.network, models.vae, h.DEMO.but(steps=args.steps))
+    rest = h.resting(show.motion.sung)
+    print("| --silence | opening in rests | opening while singing | motion in rests over singing | sync |")
+    print("|---:|---:|---:|---:|---:|")
+    for silence in (0.0, 0.5, 1.0):
+        weights = motion_weights(heard.frames, 25.0, MotionResponse(silence=silence), activity).tensor
+        clips = pipeline.render(h.portrait_of(show), heard, 1, weights)
+        frames = as_frames(clip.pictures for clip in clips)[: len(show)]
+        opening = h.openings(show, frames)
+        numbers = [opening[rest].mean(), opening[show.motion.sung].mean()]
+        numbers += [h.rest_motion(opening, show.motion.sung), sync(h, show, frames)]
+        print(f"| {silence:g} | {' | '.join(f'{number:.3f}' for number in numbers)} |", flush=True)
 
 
 def as_frames(pictures: object) -> np.ndarray:
