@@ -56,11 +56,11 @@ OTHERS = {
 
 
 def around(prompt: Prompt, kind: str) -> Prompt:
-    """The first node of a kind with the nodes that feed it and those that it feeds."""
+    """The first node of a kind with the nodes that feed it and the first two that it feeds."""
     centre = next(name for name, drawn in prompt.items() if drawn["class_type"] == kind)
     feeding = {link[0] for link in _links(prompt[centre])}
-    fed = {name for name, drawn in prompt.items() if any(link[0] == centre for link in _links(drawn))}
-    kept = {centre, *feeding, *fed}
+    fed = [name for name, drawn in prompt.items() if any(link[0] == centre for link in _links(drawn))]
+    kept = {centre, *feeding, *fed[:2]}
     return {name: _within(prompt[name], kept, centre) for name in prompt if name in kept}
 
 
@@ -89,6 +89,19 @@ def graph_of(kind: str) -> Prompt:
     raise KeyError(kind)
 
 
+def renumbered(prompt: Prompt, first: int) -> Prompt:
+    """Ids of its own: the editor remembers pictures by id."""
+    ids = {name: str(first + int(name)) for name in prompt}
+
+    def moved(value: Any) -> Any:
+        return [ids[value[0]], value[1]] if isinstance(value, list) else value
+
+    return {
+        ids[name]: {**drawn, "inputs": {key: moved(value) for key, value in drawn["inputs"].items()}}
+        for name, drawn in prompt.items()
+    }
+
+
 def main(comfy: Path, names: list[str]) -> None:
     kinds = names or sorted(path.stem for path in PAGES.glob("Singer*.md"))
     with tempfile.TemporaryDirectory() as folder:
@@ -97,8 +110,8 @@ def main(comfy: Path, names: list[str]) -> None:
         (Path(folder) / "input/singer").mkdir()
         (Path(folder) / "input/clip.mp4").touch()
         with server, Editor(server) as editor:
-            for kind in kinds:
-                editor.from_prompt(graph_of(kind))
+            for index, kind in enumerate(kinds):
+                editor.from_prompt(renumbered(graph_of(kind), 1000 * (index + 1)))
                 editor.cutting(PAGES / f"{kind}.jpg")
 
 

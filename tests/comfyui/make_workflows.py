@@ -332,8 +332,8 @@ WORKFLOWS = {
         """## Press Run
 A small built-in model sings the built-in song. Nothing is downloaded.
 
-It knows drawn faces of 128 x 128 pixels. Time for 5 s of song on two CPU cores: about one minute; memory:
-1.3 GB.
+It knows drawn faces of 128 x 128 pixels. 5 s of song take one minute of one CPU core (measured on two cores
+of a shared x86 server, no GPU) and 1.3 GB of memory.
 
 Open the folded node (double-click its frame) to see the stages. Real portraits: workflow `03_full_song`.""",
         folded=("2", "3", "4", "5", "6", "7", "8", "9"),

@@ -291,6 +291,7 @@ def test_every_node_has_a_help_page_and_a_chinese_name(node_classes):
         schema = node.GET_SCHEMA()
         page = (root / "web/docs" / f"{schema.node_id}.md").read_text(encoding="utf-8")
         assert page.startswith(f"# {schema.display_name}\n")
+        assert f"({schema.node_id}.jpg)" in page and (root / f"web/docs/{schema.node_id}.jpg").is_file()
         for socket in (*schema.inputs, *schema.outputs):
             assert socket.tooltip in page
         assert chinese[schema.node_id]["display_name"] and chinese[schema.node_id]["description"]
