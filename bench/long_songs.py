@@ -35,6 +35,7 @@ def main() -> None:
     memory.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     kills = parts.add_parser("kills")
     kills.add_argument("--count", type=int, default=20)
+    kills.add_argument("--steps", type=int, default=4)
     kills.add_argument("--seed", type=int, default=0)
     seams = parts.add_parser("seams")
     seams.add_argument("--seconds", type=float, default=60)
@@ -129,7 +130,7 @@ def measure_kills(args: argparse.Namespace) -> None:
         film, work = folder / "out" / "film.mp4", folder / "work"
         film.parent.mkdir()
         command = [sys.executable, "-c", RUN, "demo", "--device", "cpu", "--quiet", "--out", str(film)]
-        command += ["--steps", "4", "--work-dir", str(work)]
+        command += ["--steps", str(args.steps), "--work-dir", str(work)]
         began = time.monotonic()
         subprocess.run(command, check=True, capture_output=True)
         whole = time.monotonic() - began
