@@ -60,8 +60,8 @@ class Film:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[list[ClipStore | None]]:
-        """The store of each section."""
-        from singer_core.render.store import ClipStore, fingerprint
+        """The store of each section; old renders of others are cleared out."""
+        from singer_core.render.store import ClipStore, clean, fingerprint
 
         with contextlib.ExitStack() as stack:
             stores: list[ClipStore | None] = [None] * len(self.sections)
@@ -70,6 +70,7 @@ class Film:
                 for section, clips in zip(self.sections, self.clips, strict=True):
                     part = fingerprint(key, section.start, section.stop)
                     stores[section.index] = stack.enter_context(ClipStore(self.work, part, clips))
+                clean(self.work)
             yield stores
 
     def render(
@@ -101,13 +102,13 @@ def plan_film(
     weights: torch.Tensor,
     args: argparse.Namespace,
 ) -> Film:
-    """What `args` ask to be done with a song; clears old renders out of the work folder.
+    """What `args` ask to be done with a song.
 
     `audio` has its vocal activity where --sections is given. Raises ValueError on arguments that exclude
     each other.
     """
     from singer_core.render.sections import SECTION_SECONDS, Section, plan_sections
-    from singer_core.render.store import clean, work_folder
+    from singer_core.render.store import work_folder
 
     if args.partial and args.no_resume:
         raise ValueError(
@@ -117,8 +118,6 @@ def plan_film(
     if args.sections and audio.activity is not None:
         sections = plan_sections(audio.activity, audio.frames, round(SECTION_SECONDS * audio.fps))
     work = None if args.no_resume else work_folder(args.work_dir)
-    if work is not None:
-        clean(work)
     return Film(pipeline, portrait, audio, weights, args.seed, sections, work)
 
 

@@ -233,3 +233,14 @@ def test_an_interrupt_within_a_clip_costs_no_more_than_the_step(arguments, tmp_p
     monkeypatch.setattr(DDIMScheduler, "step", step)
     assert main(arguments("--steps", "500")) == 130
     assert len(steps) == 2
+
+
+def test_a_render_goes_on_after_weeks_and_older_ones_are_cleared(arguments, tmp_path, monkeypatch):
+    interrupted(monkeypatch, arguments, 2, "--seed", "7")
+    interrupted(monkeypatch, arguments, 3)
+    for path in (tmp_path / "work").rglob("*"):
+        os.utime(path, (time.time() - 30 * 86_400,) * 2)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 0)
+        assert main(arguments()) == 130
+    assert len(clips_in(tmp_path)) == 3
