@@ -13,6 +13,12 @@ from server import Server
 SIZE = {"width": 1920, "height": 1080}
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 READY_MS = 120_000
+SETTINGS = {
+    "Comfy.TutorialCompleted": True,
+    "Comfy.Validation.Workflows": True,
+    "Comfy.Minimap.Visible": False,
+    "LiteGraph.Canvas.MinFontSizeForLOD": 0,  # texts stay in pictures of large graphs
+}
 
 
 def find_chromium() -> str | None:
@@ -30,7 +36,7 @@ class Editor:
         from playwright.sync_api import sync_playwright
 
         settings = self.server.base / "user/default/comfy.settings.json"
-        settings.write_text(json.dumps({"Comfy.TutorialCompleted": True, "Comfy.Validation.Workflows": True}))
+        settings.write_text(json.dumps(SETTINGS))
         self._playwright = sync_playwright().start()
         self._browser = self._playwright.chromium.launch(
             executable_path=find_chromium(), args=["--no-sandbox", "--disable-gpu"]
