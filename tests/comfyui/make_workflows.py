@@ -23,20 +23,15 @@ from editor import Editor
 from graphs import STEADY, Prompt, node
 from server import Server
 
+from singer_core.downloads import FILES, HUB
+
 PACK = Path(__file__).resolve().parents[2]
-HUB = "https://huggingface.co"
-# name in a combo -> (folder below models, link)
+# name in a combo -> folder below models, and name in `singer_core.downloads`, if the editor can fetch it
 MODELS = {
-    "net.pth": ("singer", f"{HUB}/yl2333/SINGER/resolve/main/net.pth"),
-    "sd-vae-ft-mse.safetensors": (
-        "vae",
-        f"{HUB}/stabilityai/sd-vae-ft-mse/resolve/main/diffusion_pytorch_model.safetensors",
-    ),
-    "wav2vec2-base-960h.safetensors": (
-        "audio_encoders",
-        f"{HUB}/facebook/wav2vec2-base-960h/resolve/main/model.safetensors",
-    ),
-    "mediapipe_face_fp32.safetensors": ("detection", None),
+    "net.pth": ("singer", "singer"),
+    "sd-vae-ft-mse.safetensors": ("vae", "sd-vae-ft-mse"),
+    "wav2vec2-base-960h.safetensors": ("audio_encoders", "wav2vec2-base-960h"),
+    "mediapipe_face_fp32.safetensors": ("detection", "face-landmarker"),
     "glintr100.safetensors": ("insightface", None),
     "style_sd15.safetensors": ("loras", None),
 }
@@ -319,7 +314,7 @@ def parity() -> Prompt:
     }
 
 
-FILES = """Files: `net.pth` (4.85 GB) in models/singer, the VAE in models/vae, wav2vec2 in
+WANTED = """Files: `net.pth` (4.85 GB) in models/singer, the VAE in models/vae, wav2vec2 in
 models/audio_encoders, MediaPipe's face landmarker in models/detection, glintr100 in models/insightface,
 Kim_Vocal_2.onnx in models/audio_separation; README has the links. Copy `portrait.png` and `song.wav` from the
 pack's folder `workflows` to ComfyUI's `input`, or put your own in."""
@@ -341,28 +336,28 @@ Open the folded node (double-click its frame) to see the stages. Real portraits:
         widgets=(("7", "noise_seed"), ("5", "steps"), ("4", "cfg")),
     ),
     "02_stages": Example(
-        stages, f"## One clip, every stage\nCore's KSampler and VAEDecode do the work.\n\n{FILES}\n\n{COST}"
+        stages, f"## One clip, every stage\nCore's KSampler and VAEDecode do the work.\n\n{WANTED}\n\n{COST}"
     ),
     "03_full_song": Example(
         full_song,
         "## A whole song\nVocals are taken out of the mix, motion follows loudness and rests, every frame is "
         "pasted back into the picture. Memory does not grow with the song; after a cancel it goes on from "
-        f"the last finished clip.\n\n{FILES}\n\n{COST}",
+        f"the last finished clip.\n\n{WANTED}\n\n{COST}",
     ),
     "04_spectral_playground": Example(
         spectral_playground,
         "## The two spectral modules\nThe same clip twice: as the authors', and with other wavelet bands. "
-        f"The plot shows what the bands hold.\n\n{FILES}\n\n{COST}",
+        f"The plot shows what the bands hold.\n\n{WANTED}\n\n{COST}",
     ),
     "05_combine": Example(
         combined,
         "## With everything else\nA LoRA for SD1.5 (put yours in), FreeU, RescaleCFG and a picture scaler of "
-        f"core act on the MODEL and its frames.\n\n{FILES}\n\n{COST}",
+        f"core act on the MODEL and its frames.\n\n{WANTED}\n\n{COST}",
     ),
     "06_parity": Example(
         parity,
         "## The authors' numbers\nTheir noise, their sampler, seed 42; saves latents to compare. "
-        f"\n\n{FILES}\n\n{COST}",
+        f"\n\n{WANTED}\n\n{COST}",
     ),
 }
 
@@ -375,15 +370,18 @@ def finished(workflow: dict[str, Any]) -> dict[str, Any]:
             if not isinstance(values, list):
                 continue
             drawn["widgets_values"] = ["fixed" if v == "randomize" else v for v in values]
-            names = [value for value in values if isinstance(value, str) and value in MODELS]
-            links = [
-                {"name": name, "url": MODELS[name][1], "directory": MODELS[name][0]}
-                for name in names
-                if MODELS[name][1]
-            ]
+            links = [link_to(v) for v in values if isinstance(v, str) and MODELS.get(v, ("", None))[1]]
             if links:
                 drawn["properties"]["models"] = links
     return workflow
+
+
+def link_to(name: str) -> dict[str, str]:
+    """What the editor's dialog of missing models needs to know."""
+    folder, key = MODELS[name]
+    file = FILES[key]
+    link = {"name": name, "url": f"{HUB}/{file.repository}/resolve/main/{file.source}", "directory": folder}
+    return link if file.sha256 is None else {**link, "hash": file.sha256, "hash_type": "SHA256"}
 
 
 def placeholders(base: Path) -> None:

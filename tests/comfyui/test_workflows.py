@@ -191,3 +191,17 @@ def test_inputs_lie_beside_the_workflows():
         assert (PACK / "workflows" / name).read_bytes() == (files.FOLDER / name).read_bytes()
     used = json.dumps([example.prompt() for example in WORKFLOWS.values()])
     assert all(f'"{name}"' in used for name in INPUTS)
+
+
+def test_models_that_the_editor_can_fetch_are_linked():
+    """As the frontend's `isModelDownloadable` wants it: a link of Hugging Face, a name it knows."""
+    for path in sorted((PACK / "workflows").glob("0[2-6]*.json")):
+        drawn = json.loads(path.read_text(encoding="utf-8"))["nodes"]
+        links = [link for n in drawn for link in n["properties"].get("models", [])]
+        assert {link["directory"] for link in links} == {"singer", "vae", "audio_encoders", "detection"}
+        for link in links:
+            assert link["url"].startswith("https://huggingface.co/") and "/resolve/main/" in link["url"]
+            assert link["name"].endswith((".safetensors", ".pth"))
+        for n in drawn:
+            for link in n["properties"].get("models", []):
+                assert link["name"] in n["widgets_values"]
