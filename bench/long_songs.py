@@ -41,6 +41,7 @@ def main() -> None:
     seams.add_argument("--seconds", type=float, default=60)
     seams.add_argument("--songs", type=int, default=2)
     seams.add_argument("--steps", type=int, default=8)
+    seams.add_argument("--shortest", type=float, default=8, help="seconds of a section at least")
     seams.add_argument("--only", nargs="+", help="names of rows")
     rests = parts.add_parser("rests")
     rests.add_argument("--seconds", type=float, default=14)
@@ -193,7 +194,7 @@ def measure_seams(args: argparse.Namespace) -> None:
     from singer_core.audio.activity import with_activity
     from singer_core.audio.waveform import Waveform
     from singer_core.render.pipeline import SingerPipeline
-    from singer_core.render.sections import SECTION_SECONDS, join_sections, plan_sections
+    from singer_core.render.sections import join_sections, plan_sections
 
     models = h.Models.load(*h.packaged())
     print("| mode | seam ratio | drift, grey levels | largest drift | sync | CPU s |")
@@ -214,7 +215,7 @@ def measure_seams(args: argparse.Namespace) -> None:
             if name == "truth":
                 frames = h.true_frames(show)
             elif "--sections" in name:
-                shortest = round(SECTION_SECONDS * heard.fps)
+                shortest = round(args.shortest * heard.fps)
                 sections = plan_sections(heard.activity, heard.frames, shortest)
                 places = [(section.start, section.shared) for section in sections[1:]]
                 frames = as_frames(
@@ -230,6 +231,7 @@ def measure_seams(args: argparse.Namespace) -> None:
             spent = time.process_time() - began
             found.append([seam_ratio(frames, places), *drifts(frames), sync(h, show, frames), spent])
         ratio, drift, largest, together, spent = np.nanmean(found, axis=0)
+        name = f"{name} ({len(places)} joints)" if "--sections" in name else name
         numbers = f"{ratio:.3f} | {drift:.2f} | {largest:.2f} | {together:.2f} | {spent:.0f}"
         print(f"| {name} | {numbers} |", flush=True)
 
