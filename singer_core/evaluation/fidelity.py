@@ -58,8 +58,8 @@ def load_lpips(folder: Path) -> Callable[[Tensor, Tensor], float]:
     """
     try:
         import lpips
-    except ImportError as error:
-        raise NotComputedError(f"pip install lpips ({error})", lacking=True) from error
+    except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision for another torch
+        raise NotComputedError(f"pip install lpips torchvision ({error})", lacking=True) from error
     file = folder / ALEXNET
     if not file.is_file():
         raise NotComputedError(f"put {ALEXNET} (torchvision) in {folder}", lacking=True)

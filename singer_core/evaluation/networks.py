@@ -87,7 +87,7 @@ def syncnet_errors(video: Path, sound: Path, folder: Path, device: torch.device)
         raise NotComputedError(f"put {' and '.join(missing)} in {folder}", lacking=True)
     try:
         from syncnet_python import SyncNetPipeline
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision for another torch
         raise NotComputedError(f"pip install syncnet-python ({error})", lacking=True) from error
     files = {"syncnet_weights": str(folder / SYNCNET), "s3fd_weights": str(folder / S3FD)}
     with tempfile.TemporaryDirectory(prefix="singer-") as scratch, contextlib.redirect_stdout(io.StringIO()):

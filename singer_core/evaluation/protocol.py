@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from singer_core import __version__
+from singer_core.audio.libraries import require
 from singer_core.evaluation.distance import frechet_distance
 from singer_core.evaluation.evaluate import Material, evaluate, film_features
 from singer_core.evaluation.files import Files, read_material
@@ -79,10 +80,10 @@ def run_protocol(
     files   settings; what belongs to one video is taken from the folder instead
     Raises FileNotFoundError for a folder without pairs, ValueError where the lists do not match the files.
     """
-    from accelerate import PartialState
-
-    state = PartialState(cpu=files.device is None or files.device.type == "cpu")
     pairs = find_pairs(folder)
+    accelerate = require("accelerate", "Measuring a data set", "accelerate")
+    state = accelerate.PartialState(cpu=files.device is None or files.device.type == "cpu")
+    files = dataclasses.replace(files, device=state.device)  # each process its own
     with state.split_between_processes(pairs) as mine:
         for pair in mine:
             measure_pair(protocol, pair, folder / "results", files)
