@@ -123,7 +123,7 @@ def verdict(rows: dict[str, list[dict[str, float]]]) -> str:
     """Whether each way sings better than the next, person by person."""
     lines = []
     for better, worse in itertools.pairwise(WAYS):
-        for key in ("singing_sync", "true_opening"):
+        for key in ("singing_sync", "mouth_match", "true_opening"):
             gaps = np.array([a[key] - b[key] for a, b in zip(rows[better], rows[worse], strict=True)])
             low, high = bootstrap_interval(gaps)
             holds = "holds" if gaps.mean() > 0 else "does NOT hold"
