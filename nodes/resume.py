@@ -22,7 +22,7 @@ from singer_core.render.store import FORMAT, ClipStore, clean, fingerprint, work
 
 from .guider import SplitGuider
 from .loading import load_singer
-from .model import REFERENCE
+from .model import REFERENCE, condition_run
 
 _NAME = "singer_name"  # attribute under which an object keeps its name
 
@@ -36,10 +36,10 @@ def kept_clips(
     given  whatever else determines the latents: tensors, numbers, texts, dataclasses
     """
     root = work_folder()
-    clean(root)
     parts = (_guider(guider), _sampler(sampler), _vae(vae))
     key = fingerprint(FORMAT, "ComfyUI", torch.__version__, parts, given)
     with ClipStore(root, key, clips) as store:
+        clean(root)  # now that one's own is in use
         yield store
         store.remove()
 
@@ -59,8 +59,6 @@ def _guider(guider: Any) -> Any:
 
 def _model(patcher: Any) -> Any:
     """The file of an unpatched model of ours; anything else has no content that could be read."""
-    from .model import condition_run  # as it was registered
-
     made = patcher.cached_patcher_init
     touched = (
         patcher.patches,
