@@ -47,7 +47,15 @@ def fetched() -> Prompt:
     return {"1": node("SingerDownload", file="singer", accept_terms=True)}
 
 
+def cached() -> Prompt:
+    graph = stages()
+    given = {"interval": 3, "level": 1, "start_percent": 0.0, "end_percent": 1.0}
+    graph["14"] = node("SingerDeepCache", model=["1", 0], **given)
+    return graph
+
+
 OTHERS = {
+    "SingerDeepCache": cached,
     "SingerGuider": guided,
     "SingerTrain": trained,
     "SingerDownload": fetched,
