@@ -101,7 +101,7 @@ def control(models: h.Models, options: Any, number: int, seconds: float, ledger:
     if key in ledger.found:
         return ledger.found[key]
     show = h.performance(number, seconds)
-    made, _ = h.render(models, show, options, h.shuffled(h.features_of(show)))
+    made, _ = h.render(models, show, options, h.shuffled(show))
     sync = h.correlation(h.openings(show, made), show.motion.opening)
     return ledger.add(key, {"number": number, "sync": sync})
 

@@ -50,7 +50,7 @@ class Variant:
     """One row of a table.
 
     flat     the MSM's gains are replaced by their mean, the same for all bands
-    audio    "song", or "shuffled": pieces of 0.32 s in another order
+    audio    "song", or "shuffled": pieces of 0.32 s in an order that does not match the true one
     excerpt  seconds from the first note on; None = the whole song
     """
 
@@ -93,8 +93,7 @@ class Case:
     def of(variant: Variant, number: int) -> Case:
         show = h.performance(number, max(SECONDS, 1.0 + (variant.excerpt or 0.0)), variant.style)
         if variant.excerpt is None:
-            heard = h.features_of(show)
-            heard = h.shuffled(heard) if variant.audio == "shuffled" else heard
+            heard = h.shuffled(show) if variant.audio == "shuffled" else h.features_of(show)
             return Case(show, 0, h.true_frames(show), heard)
         first = int(show.song.score.notes[0].start * show.fps)
         rate = show.song.rate
