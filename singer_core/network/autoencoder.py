@@ -13,9 +13,11 @@ from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 from torch import Tensor
 
 from singer_core import constants
+from singer_core.network.memory import in_batches
 from singer_core.network.weights import WeightFile, open_weights
 
 State = dict[str, Tensor]
+DECODE_BATCH = 4  # pictures that an accelerator decodes at once
 _PREFIXES = ("first_stage_model.", "vae.")  # whole checkpoints, and our own fixtures
 
 
@@ -45,11 +47,17 @@ class Autoencoder:
         return encoded.latent_dist.mean.float() * constants.VAE_SCALE
 
     @torch.no_grad()
-    def decode(self, latents: Tensor, batch: int = 1) -> Tensor:
-        """latents (b, 4, h, w) -> pictures (b, 3, 8 h, 8 w) float32 in [0, 1], `batch` at a time."""
+    def decode(self, latents: Tensor, batch: int | None = None) -> Tensor:
+        """latents (b, 4, h, w) -> pictures (b, 3, 8 h, 8 w) float32 in [0, 1], `batch` at a time.
+
+        By default one on a CPU and four elsewhere; half of that where memory runs out. Raises RuntimeError
+        where that is too much, too.
+        """
         scale = 1.0 if isinstance(self.vae, AutoencoderTiny) else constants.VAE_SCALE
         scaled = (latents / scale).to(self.device, self.dtype)
-        pictures = torch.cat([self.vae.decode(part).sample.float() for part in scaled.split(batch)])
+        if batch is None:
+            batch = 1 if scaled.is_cpu else DECODE_BATCH
+        pictures = in_batches(lambda part: self.vae.decode(part).sample.float(), scaled, batch, "Decoding")
         return (pictures / 2 + 0.5).clamp(0, 1)
 
 

@@ -8,7 +8,9 @@ features as extra channels of the sample.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -20,6 +22,7 @@ from singer_core import constants
 from singer_core.network.adapter import SingerAdapter
 from singer_core.network.architecture import Architecture
 from singer_core.network.conditions import ClipConditions, KeysValues, ReferenceFeatures
+from singer_core.network.deep_cache import DeepCache, cached_forward
 from singer_core.network.layers import PIECE_TOKENS, Toolkit, attend_with_reference, in_pieces
 from singer_core.network.linear import quicken_linears
 
@@ -54,6 +57,10 @@ class SingerNetwork(nn.Module):
         if self.adapter.self_adaptive_filter is not None:
             _filter_after(self.unet.mid_block, self.adapter.self_adaptive_filter)
 
+    def keep_reference_aside(self) -> None:
+        """Move the reference UNet to main memory; it comes over for its one pass a clip."""
+        self.reference_unet.to("cpu")
+
     @property
     def dtype(self) -> torch.dtype:
         return self.unet.conv_in.weight.dtype
@@ -63,29 +70,36 @@ class SingerNetwork(nn.Module):
         return self.unet.conv_in.weight.device
 
     def forward(
-        self, latents: Tensor, timestep: Tensor | int, tokens: Tensor, clip: ClipConditions
+        self,
+        latents: Tensor,
+        timestep: Tensor | int,
+        tokens: Tensor,
+        clip: ClipConditions,
+        cache: DeepCache | None = None,
     ) -> Tensor:
         """The network's prediction v for every branch of the clip.
 
         latents   ((b f), 4, h, w), shared by the branches
         tokens    (2, b, n, d) image tokens [unconditional, conditional]
+        cache     deep features of an earlier step, which take the place of this one's
         returns   ((branch b f), 4, h, w)
         """
         rows = len(latents)
         context = torch.cat([_rows(tokens[int(branch.portrait)], rows) for branch in clip.branches])
         sample = torch.cat([latents.repeat(len(clip.branches), 1, 1, 1), clip.face_rows()], dim=1)
+        extra = {"clip": clip}
+        if cache is not None:
+            return cached_forward(self.unet, sample, timestep, context, extra, cache, clip.branches)
         return self.unet(
-            sample,
-            timestep,
-            encoder_hidden_states=context,
-            cross_attention_kwargs={"clip": clip},
-            return_dict=False,
+            sample, timestep, encoder_hidden_states=context, cross_attention_kwargs=extra, return_dict=False
         )[0]
 
     def reference_features(
         self, latents: Tensor, tokens: Tensor, *, rounded_to: torch.dtype | None = None
     ) -> ReferenceFeatures:
         """Run the reference UNet over the portrait and the carried frames.
+
+        Where its weights are on another device than the others, they visit theirs for the pass.
 
         latents     (b, 1 + carried, 4, h, w): portrait, then the frames to go in front of the clip
         tokens      (p, b, n, d) image tokens: p = 1 the portrait's; p = 2 the authors' [unconditional,
@@ -97,16 +111,31 @@ class SingerNetwork(nn.Module):
         dealt = [row % passes for row in range(passes * images)]
         context = tokens[dealt].unflatten(0, (passes, images)).transpose(1, 2)  # p b images n d
         bank: Bank = {}
-        self.reference_unet(
-            latents.flatten(0, 1).repeat(passes, 1, 1, 1),
-            constants.REFERENCE_TIMESTEP,
-            encoder_hidden_states=context.flatten(0, 2),
-            cross_attention_kwargs={"bank": bank},
-            return_dict=False,
-        )
+        with _visiting(self.reference_unet, self.device):
+            self.reference_unet(
+                latents.flatten(0, 1).repeat(passes, 1, 1, 1),
+                constants.REFERENCE_TIMESTEP,
+                encoder_hidden_states=context.flatten(0, 2),
+                cross_attention_kwargs={"bank": bank},
+                return_dict=False,
+            )
         if rounded_to is not None:
             bank = {site: x.to(rounded_to).to(x.dtype) for site, x in bank.items()}
         return ReferenceFeatures({site: x.unflatten(0, (passes, batch, images)) for site, x in bank.items()})
+
+
+@contextlib.contextmanager
+def _visiting(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """The module on `device`, and afterwards where it was."""
+    home = next(module.parameters()).device
+    if home == device:
+        yield
+        return
+    module.to(device)
+    try:
+        yield
+    finally:
+        module.to(home)
 
 
 def _rows(tokens: Tensor, rows: int) -> Tensor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,11 +22,15 @@ from singer_core.network.conditions import (
     Branch,
     ClipConditions,
 )
+from singer_core.network.memory import OutOfMemory, too_large
 from singer_core.network.spectral import MultiScaleSpectralModule, weigh_bands
 from singer_core.options import SingerOptions
 
 if TYPE_CHECKING:  # diffusers, which ComfyUI's nodes do without
     from singer_core.network.backbone import SingerNetwork
+    from singer_core.network.deep_cache import DeepCache
+
+log = logging.getLogger(__name__)
 
 OnStep = Callable[[int, Tensor], None]  # index of the step, latents after it
 
@@ -34,9 +40,14 @@ class NotFiniteError(RuntimeError):
 
 
 def branches_for(options: SingerOptions) -> tuple[Branch, ...]:
-    """The guidance branches that a step needs: one without guidance, two with one scale, three with two."""
+    """The guidance branches that a step needs: one without guidance, two with one scale, three with two.
+
+    Where the reference scale is 1, the unconditional branch cancels out: two.
+    """
     if not options.guided:
         return (CONDITIONAL,)
+    if options.reference_scale == 1:
+        return (PORTRAIT_ONLY, CONDITIONAL)
     if options.reference_scale == options.audio_scale:
         return (UNCONDITIONAL, CONDITIONAL)
     return (UNCONDITIONAL, PORTRAIT_ONLY, CONDITIONAL)
@@ -119,18 +130,51 @@ def sample_clip(
 
     Raises NotFiniteError right after the step that gave NaN or infinity.
     """
-    from singer_core.network.schedule import ddim  # diffusers too
+    from singer_core.network.schedule import solver_for  # diffusers too
 
-    scheduler = ddim(options.noise_schedule, options.steps)
+    scheduler = solver_for(options.solver, options.noise_schedule, options.steps)
+    cache, one_by_one = _cache(options), options.sequential_guidance
     latents = noise
     dtype, heard = network.dtype, clip.audio.tokens
     for step, timestep in enumerate(scheduler.timesteps):
         if step == 0 or options.msm_input == "every_step":
             clip = dataclasses.replace(clip, audio=AudioTokens(weighting(heard, latents.to(dtype))))
-        prediction = network(latents.to(dtype), timestep, image_tokens, clip).float()
-        latents = scheduler.step(guide(prediction, options), timestep, latents).prev_sample
+        now = options.at_step(step)
+        clip = dataclasses.replace(clip, branches=branches_for(now))
+        if cache is not None:
+            cache.begin(step, clip.branches)
+        run = functools.partial(network, latents.to(dtype), timestep, image_tokens, cache=cache)
+        prediction, one_by_one = _of_branches(run, clip, one_by_one)
+        latents = scheduler.step(guide(prediction.float(), now), timestep, latents).prev_sample
         if not latents.isfinite().all():
             raise NotFiniteError(f"step {step + 1} of {options.steps} gave NaN or infinity in {dtype}")
         if on_step is not None:
             on_step(step, latents)
     return latents
+
+
+def _of_branches(
+    run: Callable[[ClipConditions], Tensor], clip: ClipConditions, one_by_one: bool
+) -> tuple[Tensor, bool]:
+    """The prediction for all branches of the clip, and whether they go one by one from here on.
+
+    Raises RuntimeError that says what to lower where a single branch does not fit the device's memory.
+    """
+    if not one_by_one:
+        try:
+            return run(clip), False
+        except OutOfMemory as error:
+            if len(clip.branches) == 1:
+                raise RuntimeError(too_large("Sampling")) from error
+        log.warning("All branches at once need more memory than there is; going on with one at a time.")
+    parts = [dataclasses.replace(clip, branches=(branch,)) for branch in clip.branches]
+    try:
+        return torch.cat([run(part) for part in parts]), True
+    except OutOfMemory as error:
+        raise RuntimeError(too_large("Sampling")) from error
+
+
+def _cache(options: SingerOptions) -> DeepCache | None:
+    from singer_core.network.deep_cache import DeepCache  # diffusers too
+
+    return DeepCache(options.cache_interval, options.cache_level) if options.cache_interval > 1 else None

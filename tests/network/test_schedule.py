@@ -6,7 +6,7 @@ import pytest
 import tiny
 import torch
 
-from singer_core.network.schedule import ddim, min_snr_weight, signal_to_noise
+from singer_core.network.schedule import ddim, min_snr_weight, signal_to_noise, solver_for
 
 SCHEDULES = ["linear", "scaled_linear"]
 
@@ -62,3 +62,49 @@ def test_signal_to_noise_is_zero_at_the_last_step_and_the_loss_weight_one():
     torch.testing.assert_close(
         min_snr_weight(torch.tensor([0.0, 3.0, 4.0, 99.0])), torch.tensor([1, 1, 1, 0.05])
     )
+
+
+# Solvers of higher order. Data of one number with mean `MEAN` and deviation `SPREAD`: the perfect prediction
+# is known, and so is where noise ends up, `MEAN + SPREAD * noise`.
+
+MEAN, SPREAD = 0.7, 0.3
+SOLVERS = ["ddim", "dpmpp_2m", "unipc"]
+
+
+def distance_from_the_truth(solver: str, schedule: str, steps: int) -> float:
+    noise = torch.linspace(-2, 2, 9).view(9, 1, 1, 1)
+    scheduler, latents = solver_for(solver, schedule, steps), noise
+    for t in scheduler.timesteps:
+        alpha = ddim(schedule, 1).alphas_cumprod[t]
+        clean = MEAN + (alpha.sqrt() * SPREAD**2 * (latents - alpha.sqrt() * MEAN)) / (
+            alpha * SPREAD**2 + 1 - alpha
+        )
+        share = (1 - alpha).sqrt()
+        v = (
+            alpha.sqrt() * latents - clean
+        ) / share  # x = sqrt(a) x0 + sqrt(1-a) e, v = sqrt(a) e - sqrt(1-a) x0
+        latents = scheduler.step(v, t, latents).prev_sample
+    return (latents - (MEAN + SPREAD * noise)).abs().max().item()
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("steps", [1, 2, 10, 20, 40])
+def test_solvers_take_the_time_steps_of_ddim_and_stay_finite(schedule, solver, steps):
+    assert solver_for(solver, schedule, steps).timesteps.tolist() == ddim(schedule, steps).timesteps.tolist()
+    assert distance_from_the_truth(solver, schedule, steps) < 1.0
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("solver", ["dpmpp_2m", "unipc"])
+@pytest.mark.parametrize("steps", [10, 20, 40])
+def test_steps_of_higher_order_come_nearer_than_as_many_of_ddim(schedule, solver, steps):
+    found, of_ddim = (distance_from_the_truth(name, schedule, steps) for name in (solver, "ddim"))
+    assert found < 0.96 * of_ddim
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_more_steps_come_nearer(solver):
+    distances = [distance_from_the_truth(solver, "scaled_linear", steps) for steps in (10, 20, 40, 100)]
+    assert distances == sorted(distances, reverse=True)
+    assert distances[-1] < 0.25 * distances[0]

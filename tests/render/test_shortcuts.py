@@ -1,0 +1,175 @@
+"""Shortcuts of sampling: which of them change nothing, and what the others leave out."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+
+from singer_core.network.conditions import CONDITIONAL, UNCONDITIONAL
+from singer_core.network.deep_cache import DeepCache
+from singer_core.network.memory import OutOfMemory
+from singer_core.options import OFFICIAL, PRESETS
+from singer_core.render.sampler import SpectralWeighting, sample_clip
+
+LATENTS = tiny.noise(tiny.FRAMES, 4, 16, 16, seed=30)
+TOKENS = tiny.noise(2, 1, 3, 24, seed=31)
+OPTIONS = OFFICIAL.but(steps=4, clip_frames=tiny.FRAMES)
+
+
+@pytest.fixture
+def watched(tiny_network):
+    """`watched(options)` -> latents of a clip, and rows of the batch whenever the first and the last up
+    block run."""
+
+    def run(options):
+        rows = [], []
+        blocks = tiny_network.unet.up_blocks[0], tiny_network.unet.up_blocks[-1]
+
+        def note(seen):
+            return lambda _module, _args, named: seen.append(len(named["hidden_states"]))
+
+        hooks = [
+            block.register_forward_pre_hook(note(seen), with_kwargs=True)
+            for block, seen in zip(blocks, rows, strict=True)
+        ]
+        try:
+            weighting = SpectralWeighting(tiny_network.adapter, options)
+            clip = tiny.clip_of(UNCONDITIONAL, CONDITIONAL)
+            return sample_clip(tiny_network, options, LATENTS, TOKENS, clip, weighting), rows
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    return run
+
+
+@pytest.fixture
+def plain(watched):
+    return watched(OPTIONS)[0]
+
+
+def test_one_branch_after_another_gives_the_same(watched, plain):
+    latents, (rows, _) = watched(OPTIONS.but(sequential_guidance=True))
+    torch.testing.assert_close(latents, plain, atol=1e-4, rtol=1e-4)
+    assert rows == [tiny.FRAMES] * 8
+
+
+def test_outside_the_guided_steps_the_unconditional_branch_is_not_run(watched, plain):
+    latents, (rows, _) = watched(OPTIONS.but(guidance_interval=(0.25, 0.75)))
+    assert rows == [4, 8, 8, 4]
+    assert not torch.allclose(latents, plain, atol=1e-3)
+
+
+def test_an_empty_interval_is_no_guidance_and_the_full_one_changes_no_bit(watched, plain):
+    never = watched(OPTIONS.but(guidance_interval=(0.5, 0.5)))[0]
+    unguided = watched(OPTIONS.but(reference_scale=1.0, audio_scale=1.0, guidance_interval=(0.2, 0.4)))[0]
+    torch.testing.assert_close(never, unguided, atol=1e-4, rtol=1e-4)
+    assert torch.equal(watched(OPTIONS.but(guidance_interval=(0.0, 1.0)))[0], plain)
+
+
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_cached_steps_run_the_outer_levels_alone(watched, plain, level):
+    latents, (deep, outer) = watched(OPTIONS.but(cache_interval=2, cache_level=level))
+    assert (deep, outer) == ([8, 8], [8] * 4)
+    assert latents.isfinite().all() and not torch.equal(latents, plain)
+
+
+@pytest.mark.parametrize("level", [1, 2, 3])
+@pytest.mark.parametrize("branches", [(CONDITIONAL,), (UNCONDITIONAL, CONDITIONAL)])
+def test_features_of_the_same_step_change_nothing(tiny_network, level, branches):
+    clip, cache = tiny.clip_of(*branches), DeepCache(2, level)
+    with torch.no_grad():
+        plain = tiny_network(LATENTS, 499, TOKENS, clip)
+        kept = tiny_network(LATENTS, 499, TOKENS, clip, cache)
+        reused = tiny_network(LATENTS, 499, TOKENS, clip, cache)
+    assert torch.equal(kept, plain)
+    assert list(cache.features) == [branches]
+    torch.testing.assert_close(reused, plain, atol=1e-5, rtol=1e-5)
+    assert not tiny_network.unet.up_blocks[-level]._forward_pre_hooks
+
+
+def test_where_the_branches_change_everything_runs(watched):
+    options = OPTIONS.but(cache_interval=4, guidance_interval=(0.25, 0.75))
+    assert watched(options)[1][0] == [4, 8, 4]
+
+
+def test_caching_one_branch_after_another_is_caching_both(watched):
+    together = watched(OPTIONS.but(cache_interval=2))[0]
+    apart, (deep, _) = watched(OPTIONS.but(cache_interval=2, sequential_guidance=True))
+    torch.testing.assert_close(apart, together, atol=1e-4, rtol=1e-4)
+    assert deep == [4] * 4
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_sample(watched, preset):
+    changes = {**PRESETS[preset], "steps": 3}
+    assert watched(OPTIONS.but(**changes))[0].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"solver": "heun"}, "`solver` is heun; accepted: ddim, dpmpp_2m, unipc"),
+        ({"guidance_interval": (0.8, 0.2)}, "`guidance_interval`"),
+        ({"guidance_interval": (0.0, 1.5)}, "`guidance_interval`"),
+        ({"guidance_interval": (0.5,)}, "`guidance_interval`"),
+        ({"cache_interval": 0}, "`cache_interval` is 0; accepted: at least 1"),
+        ({"cache_level": 4}, "`cache_level` is 4; accepted: 1 to 3"),
+    ],
+)
+def test_shortcuts_out_of_range_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        OFFICIAL.but(**change)
+
+
+def test_a_reference_unet_kept_elsewhere_visits_for_its_pass(tiny_network):
+    from singer_core.network.backbone import _visiting
+
+    class Traveller(torch.nn.Linear):
+        trips: list[torch.device]
+
+        def to(self, device):
+            self.trips.append(device)
+            return self
+
+    module = Traveller(1, 1)
+    module.trips = []
+    there = torch.device("meta")
+    with _visiting(module, there):
+        assert module.trips == [there]
+    assert module.trips == [there, torch.device("cpu")]
+    module.trips.clear()
+    with _visiting(module, torch.device("cpu")):
+        pass
+    assert module.trips == []
+
+
+@pytest.fixture
+def cramped(tiny_network):
+    """The network on a device with room for so many rows."""
+
+    def network(room: int):
+        def check(_module, args):
+            if len(args[0]) > room:
+                raise OutOfMemory("CUDA out of memory.")
+
+        return tiny_network.unet.register_forward_pre_hook(check)
+
+    hooks = []
+    yield lambda room: hooks.append(network(room))
+    for hook in hooks:
+        hook.remove()
+
+
+def test_a_step_that_does_not_fit_goes_on_with_one_branch_at_a_time(watched, plain, cramped):
+    cramped(tiny.FRAMES)
+    latents, (rows, _) = watched(OPTIONS)
+    torch.testing.assert_close(latents, plain, atol=1e-4, rtol=1e-4)
+    assert rows == [tiny.FRAMES] * 8
+
+
+def test_a_branch_that_does_not_fit_says_what_to_lower(watched, cramped):
+    cramped(tiny.FRAMES - 1)
+    with pytest.raises(RuntimeError, match=r"Sampling needs more memory .* --low-memory"):
+        watched(OPTIONS)
