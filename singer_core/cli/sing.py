@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from singer_core import constants
 from singer_core.cli import inputs
 from singer_core.cli.film import Film, add_work_arguments, plan_film, write_film
-from singer_core.options import MODES, OFFICIAL, PAPER, BandGains, SingerOptions
+from singer_core.options import MODES, OFFICIAL, PAPER, PRESETS, BandGains, SingerOptions
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +41,12 @@ modes:
   enhanced   what looks best without retraining
 Every difference between them is an option; docs/modes.md lists them. --set changes one, for example
 --set msm_input=expected --set band_gains=1,1.2,1,1
+
+presets:
+  quality    40 steps of DDIM, the authors'
+  balanced   20 steps of DPM-Solver++(2M)
+  fast       10 of them, of which the last three run without guidance
+docs/speed.md says what each costs and how far it is from quality.
 
 files (README.md says where to get them):
   --checkpoint  net.pth of SINGER or Hallo, its safetensors conversion, or a small model in that layout
@@ -86,6 +92,7 @@ def add_render_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("sampling")
     group.add_argument("--mode", choices=tuple(MODES), help="see below")
+    group.add_argument("--preset", choices=tuple(PRESETS), help="how fast, in any mode; see below")
     group.add_argument("--steps", type=int, metavar="N", help="diffusion steps of a clip (40)")
     group.add_argument(
         "--cfg", type=float, metavar="X", help="guidance scale towards portrait and song (3.5)"
@@ -93,6 +100,11 @@ def _add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--audio-cfg", type=float, metavar="X", help="guidance scale towards the song alone")
     group.add_argument(
         "--seed", type=int, default=constants.DEFAULT_SEED, metavar="N", help="of the noise (42)"
+    )
+    group.add_argument(
+        "--low-memory",
+        action="store_true",
+        help="the reference network waits in main memory, and guidance runs one branch after another",
     )
     group.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="change one option of the mode"
@@ -153,9 +165,11 @@ def prepare(
     network = _once(
         loaded,
         "network",
-        (args.checkpoint, dtype, device),
+        (args.checkpoint, dtype, device, args.low_memory),
         lambda: load_network(checkpoint, dtype, device),
     )
+    if args.low_memory:
+        network.keep_reference_aside()
     audio = _encode(front_end, song, args, options, device)
     if options.reanchor or args.sections:
         audio = with_activity(audio, song.vocals)
@@ -187,7 +201,9 @@ def default_options(checkpoint: Checkpoint) -> SingerOptions:
 
 def options_from(args: argparse.Namespace, default: SingerOptions = OFFICIAL) -> SingerOptions:
     """The mode's options, else `default`, with the user's changes; ValueError for a bad name or value."""
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = dict(PRESETS[args.preset]) if args.preset else {}
+    if args.low_memory:
+        changes["sequential_guidance"] = True
     if args.steps is not None:
         changes["steps"] = args.steps
     if args.cfg is not None:
@@ -211,6 +227,8 @@ def _parse_option(options: SingerOptions, name: str, text: str) -> Any:
             return {"true": True, "false": False}[text.lower()]
         if isinstance(current, BandGains):
             return BandGains(*(float(part) for part in text.split(",")))
+        if isinstance(current, tuple):
+            return tuple(float(part) for part in text.split(","))
         if isinstance(current, tuple):
             return tuple(float(part) for part in text.split(","))
         return type(current)(text)
