@@ -16,8 +16,9 @@ from .song import with_branch
 class SplitGuider(comfy.samplers.CFGGuider):
     """v0 + s_ref (v_ref - v0) + s_audio (v - v_ref), whose contrast may be taken back.
 
-    Equal scales are ordinary guidance, and one branch cheaper. Patches that replace the guidance function of
-    core act on ordinary guidance only; those that change its result act on both.
+    Equal scales are ordinary guidance, and one branch cheaper; so is a reference scale of 1, where v0 cancels
+    out. Patches that replace core's guidance function act on ordinary guidance only; those that change its
+    result act on both.
     """
 
     def __init__(
@@ -45,13 +46,14 @@ class SplitGuider(comfy.samplers.CFGGuider):
             options["sampler_post_cfg_function"] = functions
         if "portrait" not in self.conds:
             return super().predict_noise(x, timestep, options, seed)
-        names = ("negative", "portrait", "positive")
-        conds = [self.conds[name] for name in names]
-        none, portrait, both = comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, options)
+        first = ["portrait"] if self.reference_scale == 1 else ["negative", "portrait"]
+        conds = [self.conds[name] for name in (*first, "positive")]
+        parts = comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, options)
+        none, portrait, both = parts[0], parts[-2], parts[-1]
         guided = none + self.reference_scale * (portrait - none) + self.audio_scale * (both - portrait)
         for function in options.get("sampler_post_cfg_function", []):
-            given = {"denoised": guided, "cond": conds[2], "uncond": conds[0], "cond_scale": self.audio_scale}
-            given |= {"cond_denoised": both, "uncond_denoised": none, "sigma": timestep, "input": x}
+            given = {"denoised": guided, "cond": conds[-1], "uncond": conds[0], "input": x, "sigma": timestep}
+            given |= {"cond_denoised": both, "uncond_denoised": none, "cond_scale": self.audio_scale}
             guided = function({**given, "model": self.inner_model, "model_options": options})
         return guided
 

@@ -33,7 +33,8 @@ examples:
   singer sing portrait.png song.mp3 --checkpoint net.pth --vae sd-vae-ft-mse.safetensors \\
       --wav2vec2 wav2vec2-base-960h --landmarks face.json --out singing.mp4
 
-exit status: 0 success, 1 a check failed, 2 bad input or a file that cannot be used, 130 interrupted.
+exit status: 0 success, 1 a check failed, 2 bad input or a file that cannot be used, 130 interrupted,
+3 `evaluate --strict` lacks a file or package.
 `singer COMMAND --help` describes a command.
 """
 

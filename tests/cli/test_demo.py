@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import wave
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -21,10 +22,11 @@ from singer_core.portrait.portrait import prepare_portrait
 from singer_core.render.video import read_frames
 
 
-def silence(path, seconds: float):
+def tone(path, seconds: float):
+    samples = 12_000 * np.sin(2 * np.pi * 220 * np.arange(round(seconds * 16_000)) / 16_000)
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
-        file.writeframes(bytes(round(seconds * 16_000) * 2))
+        file.writeframes(samples.astype("<i2").tobytes())
     return path
 
 
@@ -63,7 +65,7 @@ def test_the_built_in_portrait_and_song_fit_each_other_and_the_model(built_in):
 
 def test_the_built_in_portrait_sings_a_sound_of_the_users(tmp_path):
     out = tmp_path / "mine.mp4"
-    sound = silence(tmp_path / "mine.wav", 0.4)
+    sound = tone(tmp_path / "mine.wav", 0.4)
     status = main(
         ["demo", "--audio", str(sound), "--steps", "2", "--out", str(out), "--quiet", "--device", "cpu"]
     )

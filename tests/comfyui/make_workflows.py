@@ -63,8 +63,16 @@ def quickstart() -> Prompt:
             motion_frames=2,
             brighten_bright=False,
         ),
-        "4": node("CFGGuider", model=["1", 0], positive=["3", 0], negative=["3", 1], cfg=1.5),
-        "5": node("BasicScheduler", model=["1", 0], scheduler="simple", steps=8, denoise=1.0),
+        "4": node(
+            "SingerGuider",
+            model=["1", 0],
+            positive=["3", 0],
+            negative=["3", 1],
+            reference_scale=1.0,
+            audio_scale=1.5,
+            rescale=0.0,
+        ),
+        "5": node("BasicScheduler", model=["1", 0], scheduler="simple", steps=6, denoise=1.0),
         "6": node("KSamplerSelect", sampler_name="euler"),
         "7": node("RandomNoise", noise_seed=42),
         "8": node(
@@ -76,8 +84,8 @@ def quickstart() -> Prompt:
             latent_image=["3", 2],
             clip_frames=16,
             motion_frames=2,
-            overlap=0,
-            **STEADY,
+            overlap=2,
+            **{**STEADY, "reanchor": 1.0},
         ),
         "9": node(
             "SingerVideo", latent=["8", 0], vae=["1", 1], audio=["1", 3], fps=25.0, audio_start=0.0, crf=18
@@ -333,7 +341,7 @@ of a shared x86 server, no GPU) and 1.3 GB of memory.
 Open the folded node (double-click its frame) to see the stages. Real portraits: workflow `03_full_song`.""",
         folded=("2", "3", "4", "5", "6", "7", "8", "9"),
         title="SINGER: portrait + song to video",
-        widgets=(("7", "noise_seed"), ("5", "steps"), ("4", "cfg")),
+        widgets=(("7", "noise_seed"), ("5", "steps"), ("4", "audio_scale")),
     ),
     "02_stages": Example(
         stages, f"## One clip, every stage\nCore's KSampler and VAEDecode do the work.\n\n{WANTED}\n\n{COST}"

@@ -142,7 +142,9 @@ def test_equal_scales_are_ordinary_guidance(pack, model, conditions):
     assert relative(split(pack, model, conditions, 2.0, 4.0), expected) > 1e-2
 
 
-@pytest.mark.parametrize("scales", [(2.0, 2.0), (2.0, 3.0)], ids=["together", "apart"])
+@pytest.mark.parametrize(
+    "scales", [(2.0, 2.0), (2.0, 3.0), (1.0, 3.0)], ids=["together", "apart", "song alone"]
+)
 def test_split_and_rescaled_guidance_are_the_librarys(
     pack, model, conditions, tiny_network, tiny_vae, scales
 ):

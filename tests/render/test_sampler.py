@@ -45,6 +45,7 @@ def test_branches_are_those_that_the_scales_need():
     assert branches_for(scales(1, 1)) == (CONDITIONAL,)
     assert branches_for(scales(3, 3)) == (UNCONDITIONAL, CONDITIONAL)
     assert branches_for(scales(2, 3)) == (UNCONDITIONAL, PORTRAIT_ONLY, CONDITIONAL)
+    assert branches_for(scales(1, 3)) == (PORTRAIT_ONLY, CONDITIONAL)
     assert branches_for(scales(0, 0)) == (UNCONDITIONAL, CONDITIONAL)
 
 
