@@ -170,6 +170,8 @@ def main() -> None:
     parser.add_argument(
         "--long", type=int, default=1, help=f"people who sing {LONG_SECONDS:.0f} s, for the drift"
     )
+    parser.add_argument("--shuffled", type=int, default=3, help="people whose song is shuffled, as a control")
+    parser.add_argument("--write", type=Path, help="document to put the table into")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="an option of sampling"
     )

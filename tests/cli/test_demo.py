@@ -44,7 +44,8 @@ def test_the_built_in_model_is_an_ordinary_checkpoint(built_in, capsys):
     assert main(["info", str(files.CHECKPOINT)]) == 0
     assert "MSM" in capsys.readouterr().out
     assert default_options(built_in) == PAPER
-    assert OPTIONS.but(steps=40, reference_scale=3.5, audio_scale=3.5, carry="pixels", overlap=0) == PAPER
+    trained_with = ("noise_schedule", "msm_input", "msm_scale")  # the demo changes none of these
+    assert all(getattr(OPTIONS, name) == getattr(PAPER, name) for name in trained_with)
 
 
 def test_published_weights_are_sampled_as_the_authors_do(tiny_checkpoint):
