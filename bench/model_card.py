@@ -166,6 +166,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="default: the built-in model")
     parser.add_argument("--vae", type=Path, help="default: the built-in VAE")
     parser.add_argument("--people", type=int, default=8)
+    parser.add_argument("--first", type=int, default=0, help="number of the first of them")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each song")
     parser.add_argument(
         "--long", type=int, default=1, help=f"people who sing {LONG_SECONDS:.0f} s, for the drift"
@@ -193,14 +194,21 @@ def main() -> None:
             lines.append(line)
         return lines
 
-    people = sung(range(args.people), args.seconds)
+    numbers = range(args.first, args.first + args.people)
+    people = sung(numbers, args.seconds)
     long = sung(range(FIRST_LONG, FIRST_LONG + args.long), LONG_SECONDS)
-    controls = [control(models, options, number, args.seconds, ledger) for number in range(args.shuffled)]
+    controls = [
+        control(models, options, number, args.seconds, ledger)
+        for number in range(args.first, args.first + args.shuffled)
+    ]
     table = "\n".join([HEAD, *(row.markdown() for row in rows(people, long, controls))])
     write_text(args.out / "card.md", f"{table}\n")
     if args.write:
         h.fill_in(args.write, "measures", table)
-    sheet([strips / f"{number}.png" for number in range(args.people)], args.out / "sheet.jpg")
+    sheet(
+        [strips / f"{number}.png" for number in range(args.first, args.first + args.people)],
+        args.out / "sheet.jpg",
+    )
     print(table)
 
 

@@ -72,7 +72,7 @@ def quickstart() -> Prompt:
             audio_scale=1.5,
             rescale=0.0,
         ),
-        "5": node("BasicScheduler", model=["1", 0], scheduler="simple", steps=6, denoise=1.0),
+        "5": node("BasicScheduler", model=["1", 0], scheduler="simple", steps=4, denoise=1.0),
         "6": node("KSamplerSelect", sampler_name="euler"),
         "7": node("RandomNoise", noise_seed=42),
         "8": node(

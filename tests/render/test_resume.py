@@ -205,8 +205,8 @@ class Overflowing(SingerNetwork):
 
     sick: tuple[int, bool] = (0, False)  # call, also in float32
 
-    def forward(self, *arguments):
-        out = super().forward(*arguments)
+    def forward(self, *arguments, **named):
+        out = super().forward(*arguments, **named)
         self.calls = getattr(self, "calls", 0) + 1
         call, always = self.sick
         sick = self.calls == call or (always and self.calls > call)
