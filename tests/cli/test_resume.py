@@ -231,7 +231,11 @@ def test_an_interrupt_within_a_clip_costs_no_more_than_the_step(arguments, tmp_p
         return plain(*given, **named)
 
     monkeypatch.setattr(DDIMScheduler, "step", step)
-    assert main(arguments("--steps", "500")) == 130
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
+    try:
+        assert main(arguments("--steps", "500")) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(steps) == 2
 
 
