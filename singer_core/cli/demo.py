@@ -24,7 +24,7 @@ example:
 """
 
 # What suits the built-in model (docs/model_card.md): guided by the song, which calms rests, not by the face.
-OPTIONS = PAPER.but(steps=4, reference_scale=1.0, audio_scale=1.5, carry="latents", overlap=2, reanchor=1.0)
+OPTIONS = PAPER.but(steps=4, reference_scale=1.0, audio_scale=1.25, carry="latents", overlap=2, reanchor=1.0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
