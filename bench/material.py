@@ -16,7 +16,7 @@ from singer_core import constants
 from singer_core.network.architecture import Architecture
 from singer_core.network.checkpoint import expected_shapes
 from singer_core.network.layers import sinusoidal_positions
-from singer_core.network.weights import open_weights
+from singer_core.weights import open_weights
 
 REGIONS = ("full", "face", "lip")
 REGION_WEIGHTS = (1.0, 0.8, 1.3)  # three different ones, so that a mix-up shows in the difference

@@ -116,8 +116,8 @@ def sample(args: argparse.Namespace) -> None:
 
 
 def export(args: argparse.Namespace) -> None:
-    from singer_core.network.weights import open_weights, save_weights
     from singer_core.training.checkpoints import AVERAGE, newest_step
+    from singer_core.weights import open_weights, save_weights
 
     newest = newest_step(args.folder / "run")
     if newest is None:

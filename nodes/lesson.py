@@ -22,12 +22,12 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from singer_core.network.checkpoint import Checkpoint, open_checkpoint, published_key
-from singer_core.network.weights import WeightFile, open_weights, save_weights
 from singer_core.training.checkpoints import AVERAGE, FACTORS, NETWORK, newest_step
 from singer_core.training.config import TrainConfig, from_mapping
 from singer_core.training.lora import is_factor
 from singer_core.training.runlog import LOG, Report
 from singer_core.training.trainer import Trainer
+from singer_core.weights import WeightFile, open_weights, save_weights
 
 from . import folders
 from .rehearsal import Preparation, prepared_clips

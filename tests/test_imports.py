@@ -15,7 +15,7 @@ ROOT = Path(singer_core.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 # Layers from the bottom up; a module imports its own layer and those below.
 LAYERS = (
-    {"compat", "constants", "downloads", "files"},
+    {"compat", "constants", "downloads", "files", "weights"},
     {"options"},
     {"network", "audio", "portrait"},
     {"render", "training", "evaluation", "demo"},

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+
+from singer_core.weights import open_weights
 
 if TYPE_CHECKING:
     from singer_core.audio.separation import SeparatorFile
@@ -15,28 +16,9 @@ State = dict[str, torch.Tensor]
 
 
 def load_state(path: Path) -> State:
-    """The tensors of a .safetensors, .pt, .pth or .ckpt file, also inside a training checkpoint.
-
-    Raises RuntimeError for a damaged file or one that needs code to be opened.
-    """
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise RuntimeError(f"{path.name} is damaged ({error}). Get it again.") from error
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        raise RuntimeError(f"{path.name} is damaged or not a plain weights file. Get it again.") from error
-    for key in ("state_dict", "state"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict):
-        raise RuntimeError(f"{path.name} holds a {type(state).__name__}; a dict of tensors is accepted.")
-    return {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
+    """The tensors of a weight file, also of a training checkpoint. Raises as `open_weights`."""
+    file = open_weights(path, within=("state_dict", "state"))
+    return {name: file.tensor(name) for name in file.shapes}
 
 
 def match_state(model: torch.nn.Module, state: State, title: str, file: SeparatorFile | None) -> None:

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from singer_core.network.checkpoint import VARIANTS, open_checkpoint
-    from singer_core.network.weights import file_hash, save_weights
+    from singer_core.weights import file_hash, save_weights
 
     checkpoint = open_checkpoint(args.source)
     dtype = None if args.dtype == "keep" else getattr(torch, args.dtype)

@@ -254,7 +254,7 @@ def _read_embedding(path: Path) -> torch.Tensor | None:
     import numpy as np
     import torch
 
-    from singer_core.network.weights import open_weights
+    from singer_core.weights import open_weights
 
     if not path.is_file():
         raise FileNotFoundError(f"There is no identity file {path}. Check the path, or leave --identity out.")

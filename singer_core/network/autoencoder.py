@@ -14,7 +14,7 @@ from torch import Tensor
 
 from singer_core import constants
 from singer_core.network.memory import in_batches
-from singer_core.network.weights import WeightFile, open_weights
+from singer_core.weights import WeightFile, open_weights
 
 State = dict[str, Tensor]
 DECODE_BATCH = 4  # pictures that an accelerator decodes at once

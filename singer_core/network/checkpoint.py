@@ -23,7 +23,7 @@ from singer_core.network.adapter import SingerAdapter
 from singer_core.network.architecture import Architecture
 from singer_core.network.layers import MotionModule, Toolkit
 from singer_core.network.unet_shapes import unet_shapes
-from singer_core.network.weights import WeightFile, open_weights
+from singer_core.weights import WeightFile, open_weights
 
 if TYPE_CHECKING:
     from singer_core.network.backbone import SingerNetwork

@@ -20,12 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from singer_core.files import renamed_on_success
 from singer_core.network.architecture import Architecture
 from singer_core.network.backbone import SingerNetwork
 from singer_core.network.checkpoint import expected_shapes, open_checkpoint, our_key, published_key
-from singer_core.network.weights import open_weights, renamed_on_success, save_weights
 from singer_core.training.config import TrainConfig
 from singer_core.training.lora import is_factor, merged_state
+from singer_core.weights import open_weights, save_weights
 
 logger = logging.getLogger(__name__)
 

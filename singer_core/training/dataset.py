@@ -26,11 +26,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from singer_core import constants
+from singer_core.files import write_text
 from singer_core.network.architecture import LocatorInput
 from singer_core.network.projections import audio_windows
-from singer_core.network.weights import renamed_on_success, save_weights
 from singer_core.portrait import masks as face_masks
 from singer_core.portrait.colours import mean_colours
+from singer_core.weights import save_weights
 
 MaskRule = Literal["union", "reference"]
 UNION = face_masks.MaskOptions(face_ratio=1.0, lip_ratio=1.0)  # numerics section 17
@@ -223,8 +224,7 @@ def describe(folder: Path, description: Mapping[str, object]) -> None:
         raise ValueError(
             f"{folder} holds a data set made with other settings (see {DESCRIPTION}). Use an empty folder."
         )
-    with renamed_on_success(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def _item(path: Path, pictures: bool) -> Item:

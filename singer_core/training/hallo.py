@@ -22,8 +22,8 @@ from PIL import Image
 from torch import Tensor
 
 from singer_core import constants
+from singer_core.files import renamed_on_success
 from singer_core.network.autoencoder import Autoencoder
-from singer_core.network.weights import renamed_on_success
 from singer_core.portrait.image import to_tensor
 from singer_core.portrait.masks import LEVELS
 from singer_core.render.video import read_frames

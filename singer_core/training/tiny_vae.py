@@ -16,8 +16,9 @@ import torch
 from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
-from singer_core.network.weights import open_weights, renamed_on_success, save_weights
+from singer_core.files import renamed_on_success
 from singer_core.training.synthetic import Identity, Performance, Song
+from singer_core.weights import open_weights, save_weights
 
 logger = logging.getLogger(__name__)
 

@@ -27,8 +27,8 @@ from singer_core import constants
 from singer_core.audio.ffmpeg import ffmpeg_program
 from singer_core.audio.frames import AudioFeatures
 from singer_core.audio.waveform import Waveform, read_audio
+from singer_core.files import renamed_on_success
 from singer_core.network.autoencoder import Autoencoder
-from singer_core.network.weights import renamed_on_success
 from singer_core.portrait.crop import CropTransform, around
 from singer_core.portrait.detection import DetectedFace
 from singer_core.portrait.image import to_tensor

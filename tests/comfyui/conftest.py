@@ -24,10 +24,10 @@ from singer_core import constants
 from singer_core.audio.frames import AudioFeatures
 from singer_core.network.autoencoder import Autoencoder
 from singer_core.network.checkpoint import Checkpoint, read_architecture
-from singer_core.network.weights import WeightFile
 from singer_core.options import OFFICIAL
 from singer_core.verification.fixtures import Case, load_fixture
 from singer_core.verification.networks import _portrait, _weights, fixture_vae
+from singer_core.weights import WeightFile
 
 PACK = Path(__file__).resolve().parents[2]
 MODULE = str(PACK).replace(".", "_x_")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from singer_core.network.weights import WeightFile, file_hash, open_weights, save_weights
+from singer_core.weights import WeightFile, file_hash, open_weights, save_weights
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "b": torch.ones(4, dtype=torch.float16)}
 
@@ -34,6 +34,14 @@ def test_shapes_types_and_values_are_those_stored(file):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no checkpoint .*nothing\.pth"):
         open_weights(tmp_path / "nothing.pth")
+
+
+def test_a_training_checkpoint_gives_its_weights_where_that_is_asked_for(tmp_path):
+    torch.save({"epoch": 3, "state_dict": {**STATE, "step": 5}}, tmp_path / "last.ckpt")
+    opened = open_weights(tmp_path / "last.ckpt", within=("state_dict",))
+    assert opened.shapes == {"a.weight": (2, 3), "b": (4,)}
+    with pytest.raises(RuntimeError, match="no state dict: it holds 'epoch': int"):
+        open_weights(tmp_path / "last.ckpt")
 
 
 @pytest.mark.parametrize("kept", [0, 1, 7, 9, 100, -1, -20])

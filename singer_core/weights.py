@@ -10,7 +10,7 @@ import hashlib
 import pickle
 import struct
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,9 +55,10 @@ class WeightFile:
         )
 
 
-def open_weights(path: Path) -> WeightFile:
+def open_weights(path: Path, within: Sequence[str] = ()) -> WeightFile:
     """Open a .safetensors, .pth, .pt, .ckpt or .bin file; the content decides, not the name.
 
+    within: names under which a training checkpoint may hold its weights; what is no tensor is left out then.
     Raises FileNotFoundError, and RuntimeError for a file that is damaged, is no weight file, or needs unsafe
     unpickling.
     """
@@ -76,7 +77,7 @@ def open_weights(path: Path) -> WeightFile:
             f"{path.name} ({path.stat().st_size:,} bytes) is damaged, or no checkpoint: it begins with "
             f"{head[:8]!r}. A .safetensors or PyTorch file is accepted."
         )
-    return _open_torch(path)
+    return _open_torch(path, within)
 
 
 def _open_safetensors(path: Path) -> WeightFile:
@@ -92,7 +93,7 @@ def _open_safetensors(path: Path) -> WeightFile:
     return WeightFile(path, shapes, dtypes, dict(handle.metadata() or {}), handle.get_tensor)
 
 
-def _open_torch(path: Path) -> WeightFile:
+def _open_torch(path: Path, within: Sequence[str]) -> WeightFile:
     try:
         state = _load_torch(path)
     except pickle.UnpicklingError as error:
@@ -105,6 +106,11 @@ def _open_torch(path: Path) -> WeightFile:
             f"{path.name} ({path.stat().st_size:,} bytes) is damaged or incomplete: {_first_sentence(error)} "
             "Download it again."
         ) from error
+    for name in within:
+        if isinstance(state, dict) and isinstance(state.get(name), dict):
+            state = state[name]
+    if within and isinstance(state, dict):
+        state = {key: value for key, value in state.items() if isinstance(value, Tensor)}
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise RuntimeError(f"{path.name} is no state dict: it holds {_contents(state)}, not tensors by name.")
     shapes = {key: tuple(value.shape) for key, value in state.items()}
