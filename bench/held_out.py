@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from PIL import Image
 
 from singer_core.audio.frames import AudioFeatures
 from singer_core.cli import demo
+from singer_core.evaluation import fidelity
+from singer_core.evaluation.evaluate import HIGHEST_PSNR
 from singer_core.files import write_text
 from singer_core.network.autoencoder import Autoencoder, load_autoencoder
 from singer_core.network.backbone import SingerNetwork
@@ -114,9 +116,14 @@ def render(
     began = time.monotonic()
     pipeline = SingerPipeline(models.network, models.vae, options)
     song = features_of(show) if heard is None else heard
-    pictures = torch.cat([clip.pictures for clip in pipeline.render(portrait_of(show), song, seed=seed)])
-    made = (pictures[: len(show)].permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)
-    return made, time.monotonic() - began
+    made = as_frames(clip.pictures for clip in pipeline.render(portrait_of(show), song, seed=seed))
+    return made[: len(show)], time.monotonic() - began
+
+
+def as_frames(pictures: Iterable[torch.Tensor]) -> Frames:
+    """Pictures (k, 3, H, W) in [0, 1], a few at a time, as frames of the nearest levels."""
+    parts = [(part.permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8) for part in pictures]
+    return np.concatenate(parts)
 
 
 def openings(show: Performance, frames: Frames) -> Floats:
@@ -143,6 +150,11 @@ def correlation(made: Floats, true: Floats, lag: int = 0) -> float:
 def best_lag(made: Floats, true: Floats) -> int:
     """Frames by which the made curve is late: the lag of the highest correlation."""
     return max(LAGS, key=lambda lag: correlation(made, true, lag))
+
+
+def sync(made: Floats, true: Floats) -> float:
+    """Correlation at the best lag."""
+    return correlation(made, true, best_lag(made, true))
 
 
 def resting(sung: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -198,24 +210,37 @@ def _inner(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def psnr(made: Frames, true: Frames) -> float:
-    error = np.mean((made.astype(float) - true.astype(float)) ** 2)
-    return float(10 * np.log10(255**2 / max(error, 1e-6)))
+    """PSNR in dB over all frames together; equal frames have `HIGHEST_PSNR`."""
+    return min(fidelity.psnr(torch.from_numpy(made), torch.from_numpy(true)), HIGHEST_PSNR)
 
 
-def seam_ratio(frames: Frames, options: SingerOptions) -> float:
-    """Mean absolute frame difference where clips meet (all of a cross-fade), over that inside of clips."""
+def joints(frames: int, options: SingerOptions) -> list[tuple[int, int]]:
+    """Where clips of a song meet: first frame, and how many frames are cross-faded from there."""
+    plan = plan_clips(frames, options.clip_frames, options.overlap)
+    return [(clip.start, clip.shared) for clip in plan[1:]]
+
+
+def seam_ratio(frames: Frames, places: Sequence[tuple[int, int]]) -> float:
+    """Mean absolute frame difference where parts meet (all of a cross-fade), over that everywhere else.
+
+    places  (first frame of a part, frames that it shares with the part before), see `joints`
+    """
     change = np.abs(np.diff(frames.astype(np.int16), axis=0)).mean((1, 2, 3))
     seams = np.zeros(len(change), bool)
-    for clip in plan_clips(len(frames), options.clip_frames, options.overlap)[1:]:
-        seams[clip.start - 1 : clip.start + options.overlap] = True
+    for start, shared in places:
+        seams[start - 1 : start + shared] = True
     inside = float(change[~seams].mean()) if not seams.all() else 0.0
     return float(change[seams].mean()) / inside if seams.any() and inside > 0 else float("nan")
 
 
-def drift(frames: Frames, span: int = 25) -> float:
-    """Grey levels between the mean colours of the first and last `span` frames, mean over RGB."""
-    first, last = frames[:span].mean((0, 1, 2)), frames[-span:].mean((0, 1, 2))
-    return float(np.abs(last - first).mean())
+def drifts(frames: Frames, span: int = 25) -> Floats:
+    """Grey levels between the mean colour of the first `span` frames and of every later `span`, (n,).
+
+    Mean over RGB; the last of them are the last `span` frames.
+    """
+    last = max(len(frames) - span, 0)
+    means = np.stack([frames[i : i + span].mean((0, 1, 2)) for i in (*range(0, last, span), last)])
+    return np.asarray(np.abs(means - means[0]).mean(-1))
 
 
 def sharpness(frames: Frames) -> float:
@@ -228,16 +253,15 @@ def sharpness(frames: Frames) -> float:
 def measure(show: Performance, truth: Frames, made: Frames, options: SingerOptions) -> dict[str, Any]:
     """Every measure of one render; `opening` is the curve, for comparison with other songs."""
     opening, true = openings(show, made), show.motion.opening
-    lag = best_lag(opening, true)
     return {
-        "sync": correlation(opening, true, lag),
-        "lag": lag,
+        "sync": sync(opening, true),
+        "lag": best_lag(opening, true),
         "rest_motion": rest_motion(opening, show.motion.sung),
         **{f"colour_{name}": value for name, value in colour_errors(show, truth, made).items()},
         "psnr_first": psnr(made[0], truth[0]),
         "psnr": psnr(made, truth),
-        "seam_ratio": seam_ratio(made, options),
-        "drift": drift(made),
+        "seam_ratio": seam_ratio(made, joints(len(made), options)),
+        "drift": float(drifts(made)[-1]),
         "sharpness": sharpness(made) / sharpness(truth),
         "opening": [round(float(value), 4) for value in opening],
     }

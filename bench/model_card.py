@@ -130,8 +130,7 @@ def person(
 def redrawn(models: h.Models, picture: h.Frames) -> h.Frames:
     """A picture (H, W, 3) through the VAE and back: as good as any render can be."""
     pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 127.5 - 1
-    back = models.vae.decode(models.vae.encode(pixels))[0]
-    return (back.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    return h.as_frames([models.vae.decode(models.vae.encode(pixels))])[0]
 
 
 def sheet(strips: list[Path], target: Path) -> None:

@@ -123,7 +123,7 @@ def measured(case: Case, made: h.Frames, options: Any) -> dict[str, Any]:
         "error": error,
         "rest_motion": h.rest_motion(opening, sung) if len(made) > 1 else float("nan"),
         "psnr": h.psnr(made, case.truth),
-        "seam_ratio": h.seam_ratio(made, options),
+        "seam_ratio": h.seam_ratio(made, h.joints(len(made), options)),
         "sharpness": h.sharpness(made) / h.sharpness(case.truth),
         "opening": [round(float(x), 4) for x in opening],
         "true": [round(float(x), 4) for x in case.true_opening],

@@ -43,7 +43,7 @@ def test_a_perfect_render_is_called_perfect(show, truth):
     found = h.measure(show, truth, truth, h.DEMO)
     assert found["sync"] > 0.95 and found["lag"] == 0
     assert found["rest_motion"] < 0.05
-    assert found["psnr_first"] > 100 and found["sharpness"] == 1
+    assert found["psnr_first"] == h.HIGHEST_PSNR and found["sharpness"] == 1
     assert 0.5 < found["seam_ratio"] < 1.5
     assert all(found[f"colour_{region}"] < 0.04 for region in ("skin", "hair", "background"))
 
@@ -82,15 +82,28 @@ def test_seams_are_what_happens_where_clips_meet():
     for clip in plan_clips(64, 16):
         frames[clip.start :] += 30  # a jump at every boundary
     frames += rng.integers(0, 4, frames.shape)
-    assert h.seam_ratio(frames.astype(np.uint8), h.DEMO.but(overlap=0)) > 10
+    assert h.seam_ratio(frames.astype(np.uint8), h.joints(64, h.DEMO.but(overlap=0))) > 10
     still = np.cumsum(np.ones((64, 8, 8, 3)), axis=0).astype(np.uint8)
-    assert h.seam_ratio(still, h.DEMO.but(overlap=0)) == pytest.approx(1)
-    assert h.seam_ratio(still, h.DEMO.but(overlap=4)) == pytest.approx(1)
+    for overlap in (0, 4):
+        assert h.seam_ratio(still, h.joints(64, h.DEMO.but(overlap=overlap))) == pytest.approx(1)
+
+
+def test_clips_meet_where_a_cross_fade_begins():
+    assert h.joints(40, h.DEMO.but(clip_frames=16, overlap=4)) == [(12, 4), (24, 4)]
+    assert h.joints(16, h.DEMO) == []
 
 
 def test_drift_is_counted_in_grey_levels():
     ramp = np.linspace(100, 108, 200)[:, None, None, None] * np.ones((1, 8, 8, 3))
-    assert h.drift(ramp.astype(np.uint8)) == pytest.approx(7, abs=0.6)
+    drifts = h.drifts(ramp.astype(np.uint8))
+    assert drifts[0] == 0 and len(drifts) == 8
+    assert drifts[-1] == pytest.approx(7, abs=0.6)
+
+
+def test_drift_finds_a_shade_in_the_middle_and_the_last_frames():
+    frames = np.full((60, 4, 4, 3), 100, np.uint8)
+    frames[25:50] = 90
+    assert h.drifts(frames).tolist() == pytest.approx([0, 10, 10 * 15 / 25])
 
 
 def test_rests_exclude_the_frames_around_the_voice():
