@@ -231,7 +231,7 @@ def test_wrong_weights_are_named(tmp_path, model):
     ):
         Wav2Vec2FrontEnd.load(tmp_path / "part.safetensors")
     (tmp_path / "torn.safetensors").write_bytes(b"\x10\x00\x00")
-    with pytest.raises(RuntimeError, match=r"torn\.safetensors is damaged"):
+    with pytest.raises(RuntimeError, match=r"torn\.safetensors .*is damaged"):
         Wav2Vec2FrontEnd.load(tmp_path / "torn.safetensors")
     torch.save(torch.nn.Linear(2, 2), tmp_path / "pickled.pt")
     with pytest.raises(RuntimeError, match="no file of plain tensors"):
