@@ -230,9 +230,7 @@ def measure_rests(args: argparse.Namespace) -> None:
     """What the silence gate does to the mouth where nothing is sung; the options of `singer demo`."""
     models = h.Models.load(*h.packaged())
     pipeline = SingerPipeline(models.network, models.vae, h.DEMO)
-    print(
-        "| --silence | song | opening in rests | opening while singing | motion in rests over singing | sync |"
-    )
+    print("| --silence | song | opening in rests | opening when sung | motion in rests over sung | sync |")
     print("|---:|---|---:|---:|---:|---:|")
     for number in range(args.songs):
         show = h.performance(number, args.seconds)

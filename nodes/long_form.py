@@ -20,13 +20,7 @@ from torch import Tensor
 
 from singer_core.options import OFFICIAL, ClipNoise
 from singer_core.render.clips import Clip, finished_frames, plan_clips
-from singer_core.render.seams import (
-    cross_fade,
-    hold_statistics,
-    rest_before,
-    shared_noise_rows,
-    towards_portrait,
-)
+from singer_core.render.seams import cross_fade, rest_before, shared_noise_rows, steadied
 from singer_core.render.store import ClipStore
 
 from .resume import kept_clips
@@ -156,23 +150,15 @@ def _standing_still(song: SongConditions, form: LongForm) -> Tensor:
 def _carry(song: SongConditions, samples: Tensor, vae: Any, hold: float, rest: float) -> Tensor:
     """Latents [portrait, carried frames] for the clip after `samples` (k, 4, h, w), its last frames.
 
-    hold, rest  how far colours are brought to the portrait's, and how far the portrait takes their place
+    hold, rest  as in `seams.steadied`
     """
+    outside_lips = 1 - song.portrait.masks[0][2].view(song.references.shape[-2:])
     if vae is None:
-        frames = _steadied(samples.to(song.references), song.references[0], song, hold, rest)
+        frames = steadied(samples.to(song.references), song.references[0], hold, rest, outside_lips)
         return torch.cat([song.references[:1], frames])
     pictures = vae.decode(samples).movedim(-1, 1)  # f H W C -> f C H W
-    pictures = _steadied(pictures, song.portrait.image.to(pictures), song, hold, rest)
+    pictures = steadied(pictures, song.portrait.image.to(pictures), hold, rest, outside_lips)
     return encode_references(vae, song.portrait, pictures.movedim(1, -1), len(samples), song.brighten)
-
-
-def _steadied(frames: Tensor, still: Tensor, song: SongConditions, hold: float, rest: float) -> Tensor:
-    """Carried frames (k, c, h, w), held to the portrait `still` (c, h, w)."""
-    if hold:
-        h, w = song.references.shape[-2:]
-        outside_lips = 1 - song.portrait.masks[0][2].view(h, w)
-        frames = hold_statistics(frames, still, hold, outside_lips)
-    return towards_portrait(frames, still, rest) if rest else frames
 
 
 def _progress(guider: Any, clips: int, steps: int) -> Callable[[Clip], Callable[..., None]]:

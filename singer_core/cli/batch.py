@@ -80,12 +80,6 @@ class Job:
 _NO_INPUT = ("out", "plot", "work_dir", "quiet", "no_resume")
 
 
-def _stamp(value: object) -> str:
-    if isinstance(value, Path) and value.exists():
-        return f"{value}, {value.stat().st_size} bytes of {value.stat().st_mtime_ns}"
-    return str(value)
-
-
 @dataclass(frozen=True)
 class Processes:
     """This process among all that render.

@@ -229,8 +229,6 @@ def _parse_option(options: SingerOptions, name: str, text: str) -> Any:
             return BandGains(*(float(part) for part in text.split(",")))
         if isinstance(current, tuple):
             return tuple(float(part) for part in text.split(","))
-        if isinstance(current, tuple):
-            return tuple(float(part) for part in text.split(","))
         return type(current)(text)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"--set {name}={text}: a value like {current!r} is expected.") from error

@@ -25,13 +25,7 @@ from singer_core.portrait.colours import identity_for
 from singer_core.portrait.portrait import Portrait
 from singer_core.render.clips import Clip, finished_frames, plan_clips
 from singer_core.render.sampler import NotFiniteError, SpectralWeighting, branches_for, sample_clip
-from singer_core.render.seams import (
-    cross_fade,
-    hold_statistics,
-    rest_before,
-    shared_noise_rows,
-    towards_portrait,
-)
+from singer_core.render.seams import cross_fade, rest_before, shared_noise_rows, steadied
 from singer_core.render.store import FORMAT, ClipStore, fingerprint
 
 if TYPE_CHECKING:  # diffusers, which ComfyUI's nodes do without
@@ -329,9 +323,7 @@ class SingerPipeline:
         if not (self.options.hold_colours or rest):
             return frames
         still = self.encode(conditions.pixels[None])[0] if as_latents else conditions.pixels.to(frames)
-        if self.options.hold_colours:
-            frames = hold_statistics(frames, still, self.options.hold_colours, conditions.outside_lips)
-        return towards_portrait(frames, still, rest) if rest else frames
+        return steadied(frames, still, self.options.hold_colours, rest, conditions.outside_lips)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """pixels (k, 3, H, W) in [-1, 1] -> latents (k, 4, h, w) on the network's device."""

@@ -7,6 +7,7 @@ or as pictures (k, 3, H, W); "the portrait" is the portrait's latents or picture
     cross_fade          frames that two clips share                                   overlap
     hold_statistics     colour and contrast of carried frames                         hold_colours
     rest_before, towards_portrait   start afresh where the voice rests                reanchor
+    steadied            the two things that are done to carried frames
 """
 
 from __future__ import annotations
@@ -71,6 +72,20 @@ def _statistics(frames: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
     mean = (frames * share).sum((2, 3), keepdim=True).mean(0, keepdim=True)
     variance = ((frames - mean).square() * share).sum((2, 3), keepdim=True).mean(0, keepdim=True)
     return mean, variance.sqrt()
+
+
+def steadied(
+    frames: Tensor, portrait: Tensor, hold: float, rest: float, where: Tensor | None = None
+) -> Tensor:
+    """Carried frames (k, c, h, w) as the next clip is shown them: `hold_statistics`, then `towards_portrait`.
+
+    portrait    (c, h, w)
+    hold, rest  0 to 1: how far colours are brought to the portrait's, how far the portrait takes their place
+    where       as in `hold_statistics`
+    """
+    if hold:
+        frames = hold_statistics(frames, portrait, hold, where)
+    return towards_portrait(frames, portrait, rest) if rest else frames
 
 
 def rest_before(activity: Tensor | None, start: int, reach: int = REST_FRAMES) -> float:
