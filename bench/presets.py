@@ -1,11 +1,11 @@
 """What a faster render costs: the built-in model's videos beside those of the preset `quality`.
 
-    python bench/presets.py --out FOLDER [--checkpoint FILE --vae FILE] [--people 1 --seconds 1.28]
+    python bench/presets.py --out FOLDER [--people 2 --seconds 1.2 --more] [--checkpoint FILE --vae FILE]
 
-Held-out people sing held-out songs (`held_out.py`), each from the same noise. Every row is a change to the
-options; PSNR and the mouth's curve are compared with the same person's render of `quality`, singing with the
-drawn frames. Writes FOLDER/presets.md; renders stay in FOLDER, and a run that was stopped goes on behind the
-last one. A person of 32 frames takes about three minutes of one core.
+Held-out people sing held-out songs (`held_out.py`), each from the same noise, in the mode and with the
+guidance of `singer demo`. Every row is a change to the options; PSNR and the mouth's curve are compared with
+the same person's render of `quality`, singing with the drawn frames. Writes FOLDER/presets.md; renders stay
+in FOLDER, and a run that was stopped goes on behind the last one.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ BEST = "quality"
 SHORT: dict[str, dict[str, Any]] = {
     **PRESETS,
     "quality, cache 3, level 1": {**PRESETS[BEST], "cache_interval": 3},
+    "fast, one branch after another": {**PRESETS["fast"], "sequential_guidance": True},
+    "4 steps of DDIM, the demo's": {"steps": 4},
 }
 MORE: dict[str, dict[str, Any]] = {
-    "ddim, 20 steps": {"steps": 20},
-    "unipc, 20 steps": {"steps": 20, "solver": "unipc"},
-    "ddim, 10 steps": {"steps": 10},
-    "unipc, 10 steps": {"steps": 10, "solver": "unipc"},
-    "quality, cache 2, level 1": {**PRESETS[BEST], "cache_interval": 2},
-    "quality, cache 3, level 2": {**PRESETS[BEST], "cache_interval": 3, "cache_level": 2},
+    "fast, all steps guided": {**PRESETS["fast"], "guidance_interval": (0.0, 1.0)},
+    "10 steps of DDIM": {"steps": 10},
+    "10 steps of UniPC": {"steps": 10, "solver": "unipc"},
+    "20 steps of DDIM": {"steps": 20},
     "balanced, cache 2, level 1": {**PRESETS["balanced"], "cache_interval": 2},
+    "quality, cache 3, level 2": {**PRESETS[BEST], "cache_interval": 3, "cache_level": 2},
 }
 HEAD = (
     "| options | PSNR to quality, dB | mouth, correlation with quality | singing sync | seam ratio "
@@ -70,8 +71,8 @@ def compared(
     return {
         "psnr": h.psnr(made, ideal),
         "mouth": h.correlation(opening, h.openings(show, ideal)),
-        "sync": h.correlation(opening, show.motion.opening, h.best_lag(opening, show.motion.opening)),
-        "seam": h.seam_ratio(made, options),
+        "sync": h.sync(opening, show.motion.opening),
+        "seam": h.seam_ratio(made, h.joints(len(made), options)),
         "spent": spent,
         "times": spent_best / spent,
     }
@@ -94,11 +95,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="folder for results; a run goes on there")
     parser.add_argument("--checkpoint", type=Path, help="default: the built-in model")
     parser.add_argument("--vae", type=Path, help="default: the built-in VAE")
-    parser.add_argument("--people", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=1.28, help="of each song")
-    parser.add_argument(
-        "--guidance", type=float, default=1.0, help="scale; 1 = none, as suits the built-in model"
-    )
+    parser.add_argument("--people", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=1.2, help="of each song; 1.2 = two clips")
     parser.add_argument("--more", action="store_true", help="other solvers and caches, too")
     parser.add_argument("--only", nargs="+", metavar="ROW", help="these rows alone")
     return parser
@@ -110,12 +108,11 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     packaged = h.packaged() if args.checkpoint is None or args.vae is None else (None, None)
     models = h.Models.load(args.checkpoint or packaged[0], args.vae or packaged[1])
-    base = h.DEMO.but(reference_scale=args.guidance, audio_scale=args.guidance)
     rows = {**SHORT, **(MORE if args.more else {})}
-    best, lines = base.but(**rows[BEST]), [HEAD]
+    best, lines = h.DEMO.but(**rows[BEST]), [HEAD]
     for name in args.only or rows:
         people = [
-            compared(models, base.but(**rows[name]), best, number, args.seconds, args.out)
+            compared(models, h.DEMO.but(**rows[name]), best, number, args.seconds, args.out)
             for number in range(args.people)
         ]
         lines.append(line(name, people))
