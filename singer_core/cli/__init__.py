@@ -14,6 +14,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "demo": "let the built-in model sing, without any download",
     "sing": "render a video of a portrait singing a song",
+    "duet": "render two singers in one video, each with a stem of their own",
     "batch": "render many songs and portraits, over many processes if wanted",
     "prepare": "write down what is found in a portrait and a song, to look at before rendering",
     "convert": "convert a checkpoint, or an identity network, to safetensors",

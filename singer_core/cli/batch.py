@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from singer_core.cli import sing
 from singer_core.cli.film import fill_stores, write_film
@@ -122,7 +122,7 @@ def read_jobs(path: Path) -> list[Job]:
     """The jobs of a file. Raises FileNotFoundError, and ValueError naming the line that is wrong."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}. Give one with a JSON object a line.")
-    parser = _Parser(prog="singer sing", add_help=False, allow_abbrev=False)
+    parser = sing.Parser(prog="singer sing", add_help=False, allow_abbrev=False)
     sing.add_arguments(parser)
     jobs: list[Job] = []
     defaults: dict[str, Any] = {}
@@ -153,11 +153,6 @@ def _check_outputs(path: Path, jobs: Sequence[Job]) -> None:
         before = first.setdefault(job.out.absolute(), job.line)
         if before != job.line:
             raise ValueError(f'{path.name}, line {job.line}: {job.out} is that of line {before}. Give "out".')
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(message)
 
 
 def _words(values: Mapping[str, Any]) -> list[str]:

@@ -1,9 +1,11 @@
-"""From a prepared song to its video, resumable: what `sing`, `demo` and `batch` share."""
+"""From prepared songs to their video, resumable: what `sing`, `demo`, `batch` and `duet` share."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from singer_core.audio.frames import AudioFeatures
     from singer_core.portrait.portrait import Portrait
+    from singer_core.render.canvas import Canvas
     from singer_core.render.pipeline import OnStep, RenderedClip, SingerPipeline
     from singer_core.render.sections import Section
     from singer_core.render.store import ClipStore
@@ -58,10 +61,15 @@ class Film:
         """How many clips each section has."""
         return [len(self.pipeline.plan(self.audio, section.span)) for section in self.sections]
 
+    @property
+    def steps(self) -> int:
+        """Diffusion steps of the whole song."""
+        return sum(self.clips) * self.pipeline.options.steps
+
     @contextlib.contextmanager
     def opened(self) -> Iterator[list[ClipStore | None]]:
-        """The store of each section; old renders of others are cleared out."""
-        from singer_core.render.store import ClipStore, clean, fingerprint
+        """The store of each section."""
+        from singer_core.render.store import ClipStore, fingerprint
 
         with contextlib.ExitStack() as stack:
             stores: list[ClipStore | None] = [None] * len(self.sections)
@@ -70,7 +78,6 @@ class Film:
                 for section, clips in zip(self.sections, self.clips, strict=True):
                     part = fingerprint(key, section.start, section.stop)
                     stores[section.index] = stack.enter_context(ClipStore(self.work, part, clips))
-                clean(self.work)
             yield stores
 
     def render(
@@ -80,10 +87,10 @@ class Film:
             self.portrait, self.audio, self.seed, self.weights, on_step, store, section.span
         )
 
-    def pictures(
+    def frames(
         self, stores: Sequence[ClipStore | None], moved: Callable[[int], None]
     ) -> Iterator[torch.Tensor]:
-        """All pictures in order, (k, 3, H, W) each; `moved` is told the steps done."""
+        """All frames in order, (3, H, W) each; `moved` is told the steps done."""
         from singer_core.render.sections import join_sections
 
         steps, clips = self.pipeline.options.steps, self.clips
@@ -92,7 +99,8 @@ class Film:
             before = sum(clips[: section.index]) * steps
             return self.render(section, stores[section.index], lambda step: moved(before + step.done))
 
-        return join_sections(self.sections, render, self.pipeline.vae.decode)
+        for pictures in join_sections(self.sections, render, self.pipeline.vae.decode):
+            yield from pictures
 
 
 def plan_film(
@@ -121,47 +129,88 @@ def plan_film(
     return Film(pipeline, portrait, audio, weights, args.seed, sections, work)
 
 
+def canvas_of(film: Film, args: argparse.Namespace) -> Canvas:
+    """How the frames of a film are shown: alone, or pasted back where `args` ask for it."""
+    from singer_core.render.canvas import bare, pasted
+
+    return pasted(film.portrait) if args.paste_back else bare(film.portrait.crop.size)
+
+
 def write_film(film: Film, out: Path, args: argparse.Namespace) -> None:
     """Render what is not finished and write the video; its clips are deleted when it is complete."""
+    write_films([film], canvas_of(film, args), [args.song], out, args)
+
+
+def write_films(
+    films: Sequence[Film], canvas: Canvas, sound: Sequence[Path], out: Path, args: argparse.Namespace
+) -> None:
+    """The same for films of equal length whose frames the canvas puts together; `sound` is added up."""
     from singer_core.cli.progress import progress_bar
-    from singer_core.portrait.crop import PasteBack
     from singer_core.render.video import VideoWriter
 
-    finish, size = None, film.portrait.crop.size
-    if args.paste_back and film.portrait.original is not None:
-        finish = PasteBack(film.portrait.original, film.portrait.crop)
-        size = film.portrait.crop.original_size
-    total = sum(film.clips) * film.pipeline.options.steps
-    with film.opened() as stores:
-        frames = _finished_frames(film, stores) if args.partial else film.audio.frames
+    with contextlib.ExitStack() as stack:
+        stores = [stack.enter_context(film.opened()) for film in films]
+        _clear_out(films[0].work)
+        frames, fps = films[0].audio.frames, films[0].audio.fps
+        if args.partial:
+            frames = min(_finished_frames(*pair) for pair in zip(films, stores, strict=True))
         if frames == 0:
             raise ValueError(
-                f"--partial: no clip of this render is finished in {film.work}. Give the same arguments as "
-                "before, --work-dir among them."
+                f"--partial: no clip of this render is finished in {films[0].work}. Give the same arguments "
+                "as before, --work-dir among them."
             )
+        total = sum(film.steps for film in films)
         try:
             with (
-                VideoWriter(out, size, film.audio.fps, frames=frames, audio=args.song) as writer,
+                VideoWriter(out, canvas.size, fps, frames=frames, audio=sound) as writer,
                 progress_bar("singing", total, "step", args.quiet) as bar,
             ):
-                for pictures in film.pictures(stores, bar.set):
-                    writer.write(finish(pictures) if finish else pictures)
-                    if writer.written == frames:
-                        break
+                pictures = _pictures(films, stores, canvas, bar.set)
+                for picture in itertools.islice(pictures, frames) if args.partial else pictures:
+                    writer.write(picture[None])
         except (KeyboardInterrupt, SystemExit):
-            _say_how_to_go_on(film, stores)
+            _say_how_to_go_on(films, stores)
             raise
         if not args.partial:
-            _remove(film, stores, args)
-    print(f"Wrote {out}: {frames} frames at {film.audio.fps:g} fps.", file=sys.stderr)
+            _remove(films, stores, args)
+    print(f"Wrote {out}: {frames} frames at {fps:g} fps.", file=sys.stderr)
+
+
+def _pictures(
+    films: Sequence[Film],
+    stores: Sequence[list[ClipStore | None]],
+    canvas: Canvas,
+    moved: Callable[[int], None],
+) -> Iterator[torch.Tensor]:
+    """The video's pictures, (3, H, W) each; the films go on by turns, a clip at a time."""
+    done = [0] * len(films)
+
+    def film_moved(index: int, steps: int) -> None:
+        done[index] = steps
+        moved(sum(done))
+
+    parts = [
+        film.frames(kept, functools.partial(film_moved, index))
+        for index, (film, kept) in enumerate(zip(films, stores, strict=True))
+    ]
+    return map(canvas.compose, zip(*parts, strict=True))
 
 
 def fill_stores(film: Film, sections: Sequence[Section]) -> None:
     """Render some sections and keep their clips, without a video."""
     with film.opened() as stores:
+        _clear_out(film.work)
         for section in sections:
             for _ in film.render(section, stores[section.index], None):
                 pass
+
+
+def _clear_out(work: Path | None) -> None:
+    """Delete old renders; one's own are in use by now."""
+    from singer_core.render.store import clean
+
+    if work is not None:
+        clean(work)
 
 
 def _finished_frames(film: Film, stores: Sequence[ClipStore | None]) -> int:
@@ -179,21 +228,25 @@ def _finished_frames(film: Film, stores: Sequence[ClipStore | None]) -> int:
     return film.audio.frames
 
 
-def _say_how_to_go_on(film: Film, stores: Sequence[ClipStore | None]) -> None:
-    if film.work is None:
+def _say_how_to_go_on(films: Sequence[Film], stores: Sequence[list[ClipStore | None]]) -> None:
+    work = films[0].work
+    if work is None:
         return
-    done = sum(store.finished() for store in stores if store is not None)
+    done = sum(store.finished() for kept in stores for store in kept if store is not None)
+    clips = sum(sum(film.clips) for film in films)
     print(
-        f"\nsinger: {done} of {sum(film.clips)} clips are finished and stay in {film.work}. The same command "
-        "goes on from there; with --partial it writes a video of them.",
+        f"\nsinger: {done} of {clips} clips are finished and stay in {work}. The same "
+        "command goes on from there; with --partial it writes a video of them.",
         file=sys.stderr,
     )
 
 
-def _remove(film: Film, stores: Sequence[ClipStore | None], args: argparse.Namespace) -> None:
-    for store in stores:
-        if store is not None:
-            store.remove()
-    if film.work is not None and args.work_dir is None:
+def _remove(
+    films: Sequence[Film], stores: Sequence[list[ClipStore | None]], args: argparse.Namespace
+) -> None:
+    for store in (store for kept in stores for store in kept if store is not None):
+        store.remove()
+    work = films[0].work
+    if work is not None and args.work_dir is None:
         with contextlib.suppress(OSError):  # other renders are in it
-            film.work.rmdir()
+            work.rmdir()

@@ -7,7 +7,7 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from singer_core import constants
 from singer_core.cli import inputs
@@ -63,24 +63,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("portrait", metavar="PORTRAIT", type=Path, help="picture of one person")
     parser.add_argument("song", metavar="SONG", type=Path, help="sound file: wav, mp3, flac, m4a, ...")
     parser.add_argument(
-        "--checkpoint", type=Path, required=True, metavar="FILE", help="the network's weights"
-    )
-    parser.add_argument("--vae", type=Path, required=True, metavar="PATH", help="the VAE's weights")
-    parser.add_argument("--wav2vec2", type=Path, metavar="PATH", help="the audio encoder's weights")
-    parser.add_argument(
         "--out",
         type=Path,
         metavar="FILE",
         help="video to write: .mp4, .mov or .mkv (default: the song's name with .mp4, in this folder)",
     )
+    add_file_arguments(parser)
     add_render_arguments(parser)
+
+
+def add_file_arguments(parser: argparse.ArgumentParser) -> None:
+    """The networks."""
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, metavar="FILE", help="the network's weights"
+    )
+    parser.add_argument("--vae", type=Path, required=True, metavar="PATH", help="the VAE's weights")
+    parser.add_argument("--wav2vec2", type=Path, metavar="PATH", help="the audio encoder's weights")
 
 
 def add_render_arguments(parser: argparse.ArgumentParser) -> None:
     """Everything but the files: what of the portrait and the song is used, and how it is sampled."""
     inputs.add_portrait_arguments(parser)
     inputs.add_song_arguments(parser)
-    _add_sampling_arguments(parser)
+    add_sampling_arguments(parser)
     add_work_arguments(parser)
     inputs.add_device_arguments(parser)
     parser.add_argument(
@@ -89,7 +94,8 @@ def add_render_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
-def _add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
+def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
+    """Mode, options, seed and motion."""
     group = parser.add_argument_group("sampling")
     group.add_argument("--mode", choices=tuple(MODES), help="see below")
     group.add_argument("--preset", choices=tuple(PRESETS), help="how fast, in any mode; see below")
@@ -130,6 +136,13 @@ def _add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     weights.add_argument("--plot", type=Path, metavar="FILE", help="PNG to write of the song and the weights")
 
 
+class Parser(argparse.ArgumentParser):
+    """Raises ValueError where others print and exit: for arguments from elsewhere than a command line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
 def run(args: argparse.Namespace, default: SingerOptions | None = None) -> int:
     """`default`: the options where no --mode is given; None = what the checkpoint was trained for."""
     film, out = prepare(args, {}, default)
@@ -138,11 +151,12 @@ def run(args: argparse.Namespace, default: SingerOptions | None = None) -> int:
 
 
 def prepare(
-    args: argparse.Namespace, loaded: Loaded, default: SingerOptions | None = None
+    args: argparse.Namespace, loaded: Loaded, default: SingerOptions | None = None, seconds: float = 0.0
 ) -> tuple[Film, Path]:
     """Everything up to the first diffusion step, and the video's path.
 
-    loaded  networks of the job before, which are used again where the arguments name the same
+    loaded   networks of the job before, which are used again where the arguments name the same
+    seconds  how long the film is at least: behind a shorter song it is silent
     """
     from singer_core.audio.activity import with_activity
     from singer_core.audio.waveform import probe_audio
@@ -161,7 +175,7 @@ def prepare(
     front_end = choose_front_end(checkpoint, args.wav2vec2)
     portrait = _portrait(checkpoint, args)
     vae = _once(loaded, "vae", (args.vae, dtype, device), lambda: load_autoencoder(args.vae, dtype, device))
-    song = inputs.read_song(args.song, args, device)
+    song = _lasting(inputs.read_song(args.song, args, device), seconds)
     network = _once(
         loaded,
         "network",
@@ -183,6 +197,17 @@ def _once(loaded: Loaded, name: str, key: object, load: Callable[[], Any]) -> An
         loaded.pop(name, None)  # before the next one needs the memory
         loaded[name] = (key, load())
     return loaded[name][1]
+
+
+def _lasting(song: inputs.Song, seconds: float) -> inputs.Song:
+    """The song with silence behind it where it is shorter."""
+    from singer_core.audio.waveform import Waveform
+
+    missing = round(seconds * song.vocals.rate) - song.vocals.length
+    if missing <= 0:
+        return song
+    vocals, mix = (Waveform(x.block(0, x.length + missing), x.rate) for x in (song.vocals, song.mix))
+    return inputs.Song(vocals, mix)
 
 
 def _portrait(checkpoint: Checkpoint, args: argparse.Namespace) -> Portrait:

@@ -15,7 +15,7 @@ import re
 import secrets
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -88,7 +88,8 @@ class VideoWriter:
     size      (H, W) of the pictures; H.264 needs even sides, so an odd one repeats its last row or column
     fps       pictures a second, constant, 0.001 to 1000
     frames    how many pictures will be written
-    audio     file whose first sound track is cut to its first frames / fps seconds; None is silent
+    audio     file whose first sound track is cut to its first frames / fps seconds; several are added up,
+              None is silent
     crf       H.264 quality, 0 (lossless) to 51 (worst)
     rounding  True rounds to the nearest of 256 levels; False truncates, as the authors do
 
@@ -106,7 +107,7 @@ class VideoWriter:
         fps: float | Fraction,
         *,
         frames: int,
-        audio: str | Path | None = None,
+        audio: str | Path | Sequence[str | Path] | None = None,
         crf: int = 18,
         rounding: bool = False,
     ) -> None:
@@ -114,7 +115,8 @@ class VideoWriter:
         self.size = size
         self.fps = _rate(fps)
         self.frames = frames
-        self.audio = None if audio is None else _existing(audio)
+        files = [] if audio is None else [audio] if isinstance(audio, (str, Path)) else audio
+        self.audio = [_existing(file) for file in files]
         self.crf = crf
         self.rounding = rounding
         self.written = 0
@@ -128,8 +130,8 @@ class VideoWriter:
             raise ValueError(f"`frames` is {frames}; a video has at least 1. Check the length of the sound.")
         if not 0 <= crf <= 51:
             raise ValueError(f"`crf` is {crf}; H.264 knows 0 (lossless) to 51 (worst). 18 looks lossless.")
-        if self.audio is not None:
-            _listing(self.audio, ["-map", "0:a:0", "-frames:a", "1"], "sound")
+        for file in self.audio:
+            _listing(file, ["-map", "0:a:0", "-frames:a", "1"], "sound")
 
     def __enter__(self) -> VideoWriter:
         self._words = tempfile.TemporaryFile()
@@ -201,11 +203,10 @@ class VideoWriter:
         high, wide = (side + side % 2 for side in self.size)
         command = [*_ffmpeg(), "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{wide}x{high}"]
         command += ["-framerate", str(self.fps), "-i", "pipe:0"]
-        if self.audio is not None:
-            seconds = f"{float(self.frames / self.fps):.9f}"
-            command += ["-i", f"file:{self.audio}", "-map", "0:v:0", "-map", "1:a:0"]
+        command += [word for file in self.audio for word in ("-i", f"file:{file}")]
+        if self.audio:
+            command += ["-filter_complex", self._sound(), "-map", "0:v:0", "-map", "[sound]"]
             command += ["-c:a", "aac", "-b:a", "192k"]
-            command += ["-af", f"asetpts=N/SR/TB,atrim=end={seconds}"]  # from 0, whatever the file says
         # without a rate for the output too, ffmpeg takes 119.88 for 120
         command += ["-r", str(self.fps), "-c:v", "libx264", "-crf", str(self.crf), "-vf", _COLOUR]
         command += ["-fflags", "+bitexact"]  # no random identifiers, no dates
@@ -213,6 +214,14 @@ class VideoWriter:
         if muxer != "matroska":
             command += ["-movflags", "+faststart"]  # plays in a browser before it is loaded
         return [*command, "-f", muxer, f"file:{self._part}"]
+
+    def _sound(self) -> str:
+        """ffmpeg's graph of the sound: every file from 0, whatever it says, their sum, and its end."""
+        count, seconds = len(self.audio), f"{float(self.frames / self.fps):.9f}"
+        from_zero = [f"[{i}:a:0]asetpts=N/SR/TB[s{i}]" for i in range(1, count + 1)]
+        inputs = "".join(f"[s{i}]" for i in range(1, count + 1))
+        added = "anull" if count == 1 else f"amix=inputs={count}:normalize=0"
+        return ";".join([*from_zero, f"{inputs}{added},atrim=end={seconds}[sound]"])
 
     def _finish(self) -> None:
         assert self._ffmpeg is not None and self._ffmpeg.stdin is not None

@@ -201,7 +201,7 @@ def test_three_kills_at_random_moments_leave_no_trace_in_the_file_or_the_folders
     unbroken = film.read_bytes()
     film.unlink()
     moments, kills = random.Random(5), 0
-    for _ in range(3):
+    while kills < 3:
         process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
         before = len(clips_in(tmp_path))
         while process.poll() is None and len(clips_in(tmp_path)) < before + 2:
@@ -210,9 +210,11 @@ def test_three_kills_at_random_moments_leave_no_trace_in_the_file_or_the_folders
         if process.poll() is None:
             kills += 1
             process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert not film.exists()
-    assert kills == 3
+            process.wait()
+            assert not film.exists() or film.read_bytes() == unbroken
+        else:  # a busy machine let it finish first
+            assert process.returncode == 0 and film.read_bytes() == unbroken
+        film.unlink(missing_ok=True)
     subprocess.run(command, check=True, env=environment, capture_output=True)
     assert film.read_bytes() == unbroken
     assert contents(tmp_path) == ["out/film.mp4"]

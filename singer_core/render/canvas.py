@@ -1,0 +1,112 @@
+"""Where rendered crops stand in the pictures of a video: bare, in their picture, or two singers in one.
+
+A canvas takes one frame of every film at a time, so that pictures of any size need the memory of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from singer_core.portrait.crop import PasteBack
+from singer_core.portrait.portrait import Portrait
+
+Size = tuple[int, int]  # (H, W)
+
+BAND = 0.1  # width in which two singers of one picture mix, in distances between their faces
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """Pictures of one size, made of one frame of every film.
+
+    size     (H, W)
+    films    how many frames make a picture
+    compose  frames (3, H, W) each, in [0, 1] -> the picture (3, *size)
+    """
+
+    size: Size
+    films: int
+    compose: Callable[[Sequence[Tensor]], Tensor]
+
+
+def bare(size: Size) -> Canvas:
+    """The crop as it is rendered."""
+    return Canvas(size, 1, lambda frames: frames[0])
+
+
+def pasted(portrait: Portrait) -> Canvas:
+    """The crop back in the picture that it was cut from."""
+    paste = _paste(portrait)
+    return Canvas(portrait.crop.original_size, 1, lambda frames: paste(frames[0]))
+
+
+def side_by_side(left: Canvas, right: Canvas) -> Canvas:
+    """Two canvases beside each other. Raises ValueError where they are not of one height."""
+    if left.size[0] != right.size[0]:
+        raise ValueError(
+            f"Pictures of {left.size[0]} and {right.size[0]} rows cannot stand side by side. Scale one of "
+            "them to the height of the other, or show the rendered crops alone."
+        )
+
+    def compose(frames: Sequence[Tensor]) -> Tensor:
+        parts = left.compose(frames[: left.films]), right.compose(frames[left.films :])
+        return torch.cat([part.cpu() for part in parts], dim=2)
+
+    size = left.size[0], left.size[1] + right.size[1]
+    return Canvas(size, left.films + right.films, compose)
+
+
+def in_one_picture(first: Portrait, second: Portrait) -> Canvas:
+    """Two crops of one picture back in it; where they overlap, each has the side of its own face.
+
+    Raises ValueError where the pictures differ, or the faces are the same.
+    """
+    pastes = _paste(first), _paste(second)
+    if not torch.equal(pastes[0].original, pastes[1].original):
+        raise ValueError(
+            "The two portraits are from different pictures. Prepare both from one picture with two faces, or "
+            "show them side by side."
+        )
+    share = _share(_centre(first), _centre(second), first.crop.original_size)
+
+    def compose(frames: Sequence[Tensor]) -> Tensor:
+        one, other = (paste(frame) for paste, frame in zip(pastes, frames, strict=True))
+        return other.lerp(one, share)
+
+    return Canvas(first.crop.original_size, 2, compose)
+
+
+def _paste(portrait: Portrait) -> PasteBack:
+    if portrait.original is None:
+        raise ValueError(
+            "The portrait has no picture to be pasted back into. Prepare it with its original, or show the "
+            "crop."
+        )
+    return PasteBack(portrait.original, portrait.crop)
+
+
+def _centre(portrait: Portrait) -> Tensor:
+    """Middle of the face in pixels of the picture, (2,): y, x."""
+    weight = portrait.region / portrait.region.sum()
+    left, top, right, bottom = portrait.crop.box
+    middle = []
+    for start, stop, share in ((top, bottom, weight.sum(1)), (left, right, weight.sum(0))):
+        position = (torch.arange(len(share)) + 0.5) / len(share)
+        middle.append(start + (stop - start) * (position * share).sum())
+    return torch.stack(middle)
+
+
+def _share(first: Tensor, second: Tensor, size: Size) -> Tensor:
+    """(H, W) share of the first face: 1 on its side of the line between the two, 0 on the other's."""
+    between = second - first
+    distance = between.norm()
+    if distance < 1:
+        raise ValueError("Both singers have the same face. Choose another `face_index` for one of them.")
+    y, x = torch.meshgrid(*(torch.arange(side) + 0.5 for side in size), indexing="ij")
+    middle, along = (first + second) / 2, between / distance
+    beyond = (y - middle[0]) * along[0] + (x - middle[1]) * along[1]
+    return (0.5 - beyond / (BAND * distance)).clamp(0, 1)
