@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from .library import needs_library
 
-SCALE = {"default": 3.5, "min": 0.0, "max": 100.0, "step": 0.1}
+SCALE = {"default": 3.5, "min": 0.0, "max": 100.0, "step": 0.05}
 
 
 class SingerNoise(io.ComfyNode):

@@ -20,7 +20,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).parent))
 
 from editor import Editor
-from graphs import STEADY, Prompt, node
+from graphs import Prompt, conditioned_by, node
 from server import Server
 
 from singer_core.downloads import FILES, HUB
@@ -52,27 +52,18 @@ class Example:
 def quickstart() -> Prompt:
     return {
         "1": node("SingerDemoLoader"),
-        "2": node("SingerAudioEncode", audio=["1", 3], fps=25.0, levelling=0.0, sub_frames=4, bands=32),
+        "2": node("SingerAudioEncode", audio=["1", 3]),
         "3": node(
             "SingerConditioning",
             vae=["1", 1],
             portrait=["1", 2],
             singer_audio=["2", 0],
-            first_frame=0,
-            length=0,
-            motion_frames=2,
             brighten_bright=False,
         ),
         "4": node(
-            "SingerGuider",
-            model=["1", 0],
-            positive=["3", 0],
-            negative=["3", 1],
-            reference_scale=1.0,
-            audio_scale=1.5,
-            rescale=0.0,
+            "SingerGuider", **conditioned_by("1", "3"), reference_scale=1.0, audio_scale=1.25, rescale=0.0
         ),
-        "5": node("BasicScheduler", model=["1", 0], scheduler="simple", steps=4, denoise=1.0),
+        "5": node("BasicScheduler", model=["1", 0], steps=4),
         "6": node("KSamplerSelect", sampler_name="euler"),
         "7": node("RandomNoise", noise_seed=42),
         "8": node(
@@ -82,28 +73,17 @@ def quickstart() -> Prompt:
             sampler=["6", 0],
             sigmas=["5", 0],
             latent_image=["3", 2],
-            clip_frames=16,
-            motion_frames=2,
             overlap=2,
-            **{**STEADY, "reanchor": 1.0},
+            reanchor=1.0,
         ),
-        "9": node(
-            "SingerVideo", latent=["8", 0], vae=["1", 1], audio=["1", 3], fps=25.0, audio_start=0.0, crf=18
-        ),
+        "9": node("SingerVideo", latent=["8", 0], vae=["1", 1], audio=["1", 3]),
         "10": saved("9", "singer_quickstart"),
     }
 
 
 def loaded() -> Prompt:
     return {
-        "1": node(
-            "SingerModelLoader",
-            checkpoint="net.pth",
-            weight_dtype="default",
-            noise_schedule="official",
-            reference_rows="alternating",
-            round_reference=True,
-        ),
+        "1": node("SingerModelLoader", checkpoint="net.pth"),
         "2": node("VAELoader", vae_name="sd-vae-ft-mse.safetensors"),
     }
 
@@ -126,12 +106,6 @@ def looked() -> Prompt:
             image=["3", 0],
             face_landmarks=["5", 0],
             identity_model=["29", 0],
-            width=512,
-            height=512,
-            crop="face",
-            margin=0.4,
-            face_index=-1,
-            lip_height=0.0,
         ),
         "7": node("PreviewImage", images=["6", 1]),
         "29": node("SingerIdentityLoader", identity_model="glintr100.safetensors"),
@@ -143,46 +117,17 @@ def heard() -> Prompt:
         "8": node("LoadAudio", audio="song.wav"),
         "9": node("SingerVocalSeparation", audio=["8", 0], separator="kim_vocal_2"),
         "10": node("AudioEncoderLoader", audio_encoder_name="wav2vec2-base-960h.safetensors"),
-        "11": node(
-            "SingerAudioEncode",
-            audio=["9", 0],
-            audio_encoder=["10", 0],
-            fps=25.0,
-            levelling=0.0,
-            sub_frames=4,
-            bands=32,
-        ),
+        "11": node("SingerAudioEncode", audio=["9", 0], audio_encoder=["10", 0]),
     }
 
 
 def conditioned(length: int, **more: Any) -> dict[str, Any]:
-    return node(
-        "SingerConditioning",
-        vae=["2", 0],
-        portrait=["6", 0],
-        singer_audio=["11", 0],
-        first_frame=0,
-        length=length,
-        motion_frames=2,
-        brighten_bright=True,
-        **more,
-    )
+    inputs = {"vae": ["2", 0], "portrait": ["6", 0], "singer_audio": ["11", 0]}
+    return node("SingerConditioning", **inputs, length=length, **more)
 
 
-def ksampled(model: str, seed: int = 42) -> dict[str, Any]:
-    return node(
-        "KSampler",
-        model=[model, 0],
-        positive=["12", 0],
-        negative=["12", 1],
-        latent_image=["12", 2],
-        seed=seed,
-        steps=40,
-        cfg=3.5,
-        sampler_name="euler",
-        scheduler="simple",
-        denoise=1.0,
-    )
+def ksampled(model: str) -> dict[str, Any]:
+    return node("KSampler", **conditioned_by(model, "12"), latent_image=["12", 2])
 
 
 def saved(video: str, name: str) -> dict[str, Any]:
@@ -191,14 +136,11 @@ def saved(video: str, name: str) -> dict[str, Any]:
 
 
 def weighting(model: str, mode: str = "initial_noise", scale: str = "sum", **gains: float) -> dict[str, Any]:
-    bands = {"ll": 1.0, "lh": 1.0, "hl": 1.0, "hh": 1.0, **gains}
-    kind = "SingerSpectralWeighting"
-    return node(kind, model=[model, 0], mode=mode, scale=scale, **bands, wavelet="haar")
+    return node("SingerSpectralWeighting", model=[model, 0], mode=mode, scale=scale, **gains)
 
 
 def filtered(model: str, strength: float = 1.0) -> dict[str, Any]:
-    bands = {"ll": 1.0, "lh": 1.0, "hl": 1.0, "hh": 1.0}
-    return node("SingerSelfAdaptiveFilter", model=[model, 0], strength=strength, **bands)
+    return node("SingerSelfAdaptiveFilter", model=[model, 0], strength=strength)
 
 
 def stages() -> Prompt:
@@ -211,15 +153,15 @@ def stages() -> Prompt:
         "14": filtered("13"),
         "15": ksampled("14"),
         "16": node("VAEDecode", samples=["15", 0], vae=["2", 0]),
-        "17": node("CreateVideo", images=["16", 0], audio=["8", 0], fps=25.0),
+        "17": node("CreateVideo", images=["16", 0], audio=["8", 0]),
         "18": saved("17", "singer_stages"),
     }
 
 
-def sampled_song(sampler: dict[str, Any], noise: dict[str, Any], model: str = "1", **vae: Any) -> Prompt:
+def sampled_song(sampler: dict[str, Any], noise: dict[str, Any]) -> Prompt:
     return {
-        "20": node("CFGGuider", model=[model, 0], positive=["12", 0], negative=["12", 1], cfg=3.5),
-        "21": node("BasicScheduler", model=[model, 0], scheduler="simple", steps=40, denoise=1.0),
+        "20": node("CFGGuider", **conditioned_by("1", "12")),
+        "21": node("BasicScheduler", model=["1", 0]),
         "22": sampler,
         "23": noise,
         "24": node(
@@ -230,10 +172,6 @@ def sampled_song(sampler: dict[str, Any], noise: dict[str, Any], model: str = "1
             sigmas=["21", 0],
             latent_image=["12", 2],
             vae=["2", 0],
-            clip_frames=16,
-            motion_frames=2,
-            overlap=0,
-            **STEADY,
         ),
     }
 
@@ -262,9 +200,6 @@ def full_song() -> Prompt:
             vae=["2", 0],
             audio=["8", 0],
             portrait=["6", 0],
-            fps=25.0,
-            audio_start=0.0,
-            crf=18,
         ),
         "26": saved("25", "singer_song"),
     }
@@ -286,7 +221,7 @@ def spectral_playground() -> Prompt:
         graph |= {
             str(base): ksampled(model),
             str(base + 1): node("VAEDecode", samples=[str(base), 0], vae=["2", 0]),
-            str(base + 2): node("CreateVideo", images=[str(base + 1), 0], audio=["8", 0], fps=25.0),
+            str(base + 2): node("CreateVideo", images=[str(base + 1), 0], audio=["8", 0]),
             str(base + 3): saved(str(base + 2), ("singer_plain", "singer_weighed")[index]),
         }
     return graph
@@ -306,7 +241,7 @@ def combined() -> Prompt:
         "15": ksampled("42"),
         "16": node("VAEDecode", samples=["15", 0], vae=["2", 0]),
         "43": node("ImageScaleBy", image=["16", 0], upscale_method="lanczos", scale_by=2.0),
-        "17": node("CreateVideo", images=["43", 0], audio=["8", 0], fps=25.0),
+        "17": node("CreateVideo", images=["43", 0], audio=["8", 0]),
         "18": saved("17", "singer_combined"),
     }
 
@@ -317,7 +252,7 @@ def parity() -> Prompt:
         **looked(),
         **heard(),
         "12": conditioned(0),
-        **sampled_song(node("SingerDDIM"), node("SingerNoise", noise_seed=42, clip_frames=16)),
+        **sampled_song(node("SingerDDIM"), node("SingerNoise")),
         "44": node("SaveLatent", samples=["24", 0], filename_prefix="latents/singer_parity"),
     }
 

@@ -22,7 +22,7 @@ def voice(late: int = 0) -> np.ndarray:
 
 def audio(level: np.ndarray) -> dict:
     step = int(RATE / FPS)
-    gain = np.where(level > 0, 0.5 * 10 ** (2 * (level - 1)), 0).repeat(step)
+    gain = (0.5 * level).repeat(step)
     samples = gain * np.sin(2 * np.pi * 220 * np.arange(len(gain)) / RATE)
     return {"waveform": torch.from_numpy(samples.astype(np.float32))[None, None], "sample_rate": RATE}
 
