@@ -1,114 +1,119 @@
-"""Does the measure of singing put models in the right order? Held-out people sing held-out songs four ways:
+"""Does the measure of singing put models in the right order? Held-out people sing held-out songs five ways:
 
-    truth       the drawn frames themselves
+    drawn       the true frames themselves
     full        the built-in model
-    bare        the same without its two wavelet modules (MSM and SFM)
+    flat        the same with one gain for all bands of the MSM, their mean, and without SFM
+    bare        the same with neither: the audio tokens lose the scale that the gains gave them, too
     shuffled    the full model that hears the song in pieces of 0.32 s, put together in another order
 
     python bench/evaluation.py --out FOLDER [--checkpoint FILE --vae FILE] [--people 6 --seconds 4]
 
-Every render is measured by `singer_core.evaluation`, as `singer evaluate` does: mouth opening from a lip box
-(no landmarks), against the vocals. Writes FOLDER/order.md and FOLDER/order.html; a render is made once and
-its numbers lie in FOLDER/renders.jsonl.
+The films are measured by `singer evaluate --protocol shv`: the mouth from a lip box that follows from the
+portrait's landmarks, against the voice. Only the drawn opening, which no real video has, is asked here.
+Writes FOLDER/order.md and FOLDER/order.html, the report of the first person's films side by side. A run that
+was stopped goes on behind its last film.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
-import json
 import logging
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import films
 import held_out as h
 import numpy as np
+import study
 import torch
 
-from singer_core.audio.waveform import Waveform
-from singer_core.evaluation.evaluate import Evaluation, Material, evaluate
-from singer_core.evaluation.footage import footage_of
-from singer_core.evaluation.mouth import portrait_lip_box
+from singer_core.cli import main as singer
 from singer_core.evaluation.protocol import bootstrap_interval
-from singer_core.evaluation.report import write_html
-from singer_core.evaluation.singing import best_match, vocal_level
 from singer_core.files import write_text
+from singer_core.options import BandGains
 
-WAYS = ("truth", "full", "bare", "shuffled")
-BARE = {"msm_input": "off", "sfm_strength": 0.0}
+WAYS = (films.DRAWN, "full", "flat", "bare", "shuffled")
+PAIRS = (
+    (films.DRAWN, "full"),
+    ("full", "flat"),
+    ("full", "bare"),
+    ("bare", "shuffled"),
+    ("full", "shuffled"),
+)
 COLUMNS = {
     "singing_sync": "mouth against vocal level, best lag",
-    "sync_at_zero": "the same without a lag",
-    "mouth_match": "mouth against the true frames' mouth, best lag",
-    "true_opening": "colour-measured opening against the drawn one",
+    "mouth_match": "mouth against the true film's mouth, best lag",
+    "true_opening": "opening by colours against the drawn one",
     "rest_motion": "motion in rests over in song",
     "psnr": "PSNR, dB",
     "ssim": "SSIM",
 }
+ORDERED = ("singing_sync", "mouth_match", "true_opening")
+
+Values = Mapping[str, Sequence[Mapping[str, float]]]  # way -> metrics of each person
 
 
-def frames_of(way: str, show: h.Performance, models: h.Models, truth: h.Frames) -> h.Frames:
-    if way == "truth":
-        return truth
-    options = h.DEMO.but(**BARE) if way == "bare" else h.DEMO
-    heard = h.shuffled(h.features_of(show)) if way == "shuffled" else None
-    return h.render(models, show, options, heard)[0]
+def options_of(way: str, models: h.Models) -> Any:
+    if way not in ("flat", "bare"):
+        return h.DEMO
+    mean = float(study.mean_gains(models.network).mean()) if way == "flat" else 1.0
+    return h.DEMO.but(msm_input="off", sfm_strength=0.0, band_gains=BandGains(mean, mean, mean, mean))
 
 
-def measured(
-    name: str, show: h.Performance, made: h.Frames, truth: h.Frames
-) -> tuple[dict[str, float], Evaluation]:
-    """Numbers of a render, and all that was found."""
-    vocals = Waveform(torch.from_numpy(show.song.vocals)[None], show.song.rate)
-    films = [footage_of(torch.from_numpy(x).movedim(3, 1), show.fps, name) for x in (made, truth)]
-    box = portrait_lip_box(h.portrait_of(show), (show.size, show.size))
-    material = Material(films[0], song=vocals, vocals=vocals, lip_box=box, reference=films[1])
-    found = evaluate(material)
-    level = vocal_level(vocals, show.fps, len(made))
-    at_zero = best_match(found.curves["opening"], level, 0)
-    extra = {
-        "sync_at_zero": at_zero.correlation if at_zero else 0.0,
-        "true_opening": h.correlation(h.openings(show, made), show.motion.opening),
-    }
-    return {**found.values, **extra}, found
+def film(folder: Path, way: str, number: int, show: h.Performance, models: h.Models) -> Path:
+    if way == films.DRAWN:
+        return films.add_truth(folder, number, show)
+
+    def render() -> h.Frames:
+        heard = h.shuffled(show) if way == "shuffled" else None
+        return h.render(models, show, options_of(way, models), heard)[0]
+
+    return films.add_render(folder, way, number, render, show.fps)
 
 
 def run(args: argparse.Namespace) -> None:
-    args.out.mkdir(parents=True, exist_ok=True)
     packaged = h.packaged()
     models = h.Models.load(args.checkpoint or packaged[0], args.vae or packaged[1])
-    ledger = args.out / "renders.jsonl"
-    known = [json.loads(line) for line in ledger.read_text().splitlines()] if ledger.exists() else []
-    done = {row["key"]: row["values"] for row in known}
-    rows: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
-    reports: list[Evaluation] = []
-    for number in range(args.people):
+    folder = args.out / f"{models.fingerprint}-{args.seconds:g}s"
+    numbers = range(args.people)
+    openings: dict[str, list[float]] = {way: [] for way in WAYS}
+    for number in numbers:
         show = h.performance(number, args.seconds)
-        truth: h.Frames | None = None
         for way in WAYS:
-            key = f"{models.fingerprint} {way} {number} {args.seconds}"
-            if key not in done:
-                truth = h.true_frames(show) if truth is None else truth
-                made = frames_of(way, show, models, truth)
-                done[key], found = measured(f"{way} {number}", show, made, truth)
-                reports += [found] if number == 0 else []
-                with ledger.open("a") as stream:
-                    stream.write(json.dumps({"key": key, "values": done[key]}) + "\n")
-                print(key, {k: round(v, 3) for k, v in done[key].items() if k in COLUMNS}, flush=True)
-            rows[way].append(done[key])
-    if reports:
-        write_html(args.out / "order.html", reports)
-    text = table(rows) + "\n\n" + verdict(rows) + "\n"
+            frames = films.frames_of(film(folder, way, number, show, models))
+            openings[way].append(h.correlation(h.openings(show, frames), show.motion.opening))
+            print(number, way, f"{openings[way][-1]:.3f}", flush=True)
+    clip = ("--clip-frames", str(h.DEMO.clip_frames), "--overlap", str(h.DEMO.overlap))
+    rows = {
+        way: [
+            {**metrics, "true_opening": opening}
+            for metrics, opening in zip(
+                films.measured(folder, way, numbers, *clip)["each"], openings[way], strict=True
+            )
+        ]
+        for way in WAYS
+    }
+    text = f"{table(rows)}\n\n{verdict(rows)}\n"
     write_text(args.out / "order.md", text)
     print(text)
+    first = films.name_of(0)
+    shown = [str(folder / way / "generated" / f"{first}.mp4") for way in WAYS]
+    given = [
+        f"{folder / part / first}{ending}" for part, ending in zip(films.SHARED, films.ENDINGS, strict=True)
+    ]
+    names = ("--reference", "--vocals", "--landmarks")
+    given = [word for pair in zip(names, given, strict=True) for word in pair]
+    singer(["evaluate", *shown, *given, *clip, "--html", str(args.out / "order.html")])
 
 
-def table(rows: dict[str, list[dict[str, float]]]) -> str:
+def table(rows: Values) -> str:
     """Markdown: means with 95 % intervals over the people."""
-    lines = [f"| measure | {' | '.join(WAYS)} |", "|---" * (len(WAYS) + 1) + "|"]
+    ways = list(rows)
+    lines = [f"| measure | {' | '.join(ways)} |", "|---" * (len(ways) + 1) + "|"]
     for key, title in COLUMNS.items():
         cells = []
-        for way in WAYS:
+        for way in ways:
             values = np.array([row[key] for row in rows[way] if key in row])
             if not len(values):
                 cells.append("-")
@@ -119,32 +124,34 @@ def table(rows: dict[str, list[dict[str, float]]]) -> str:
     return "\n".join(lines)
 
 
-def verdict(rows: dict[str, list[dict[str, float]]]) -> str:
-    """Whether each way sings better than the next, person by person."""
-    lines = []
-    for better, worse in itertools.pairwise(WAYS):
-        for key in ("singing_sync", "mouth_match", "true_opening"):
-            gaps = np.array([a[key] - b[key] for a, b in zip(rows[better], rows[worse], strict=True)])
+def verdict(rows: Values) -> str:
+    """Markdown: whether each way sings better than the next, person by person."""
+    lines = ["| | " + " | ".join(COLUMNS[key] for key in ORDERED) + " |", "|---" * (len(ORDERED) + 1) + "|"]
+    for better, worse in PAIRS:
+        cells = []
+        for key in ORDERED:
+            both = zip(rows[better], rows[worse], strict=True)
+            gaps = np.array([a[key] - b[key] for a, b in both if key in a and key in b])
             low, high = bootstrap_interval(gaps)
-            holds = "holds" if gaps.mean() > 0 else "does NOT hold"
-            sure = "" if low > 0 or high < 0 else ", within chance"
-            lines.append(
-                f"- {better} > {worse} by {COLUMNS[key]}: {holds}{sure}; mean difference {gaps.mean():+.3f} "
-                f"[{low:+.3f}, {high:+.3f}], {int((gaps > 0).sum())} of {len(gaps)} people"
+            holds = "not told apart" if low <= 0 <= high else "yes" if gaps.mean() > 0 else "**no**"
+            cells.append(
+                f"{holds}: {gaps.mean():+.3f} [{low:+.3f}, {high:+.3f}], {(gaps > 0).sum()} of {len(gaps)}"
             )
+        lines.append(f"| {better} > {worse} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    formatter: Callable[..., argparse.HelpFormatter] = argparse.RawTextHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--checkpoint", type=Path)
-    parser.add_argument("--vae", type=Path)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for films and results")
+    parser.add_argument("--checkpoint", type=Path, help="default: the built-in model")
+    parser.add_argument("--vae", type=Path, help="default: the built-in VAE")
     parser.add_argument("--people", type=int, default=6)
-    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each song")
     args = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING)
+    logging.basicConfig(level=logging.ERROR)
     torch.set_num_threads(1)
     run(args)
 

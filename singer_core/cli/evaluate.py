@@ -58,7 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=constants.CLIP_FRAMES,
         metavar="N",
-        help="frames from one clip's start to the next's (default 16)",
+        help="frames of a clip (default 16), as it was rendered: where seams are looked for",
+    )
+    given.add_argument(
+        "--overlap",
+        type=int,
+        default=0,
+        metavar="N",
+        help="frames that a clip shares with the one before (default 0)",
     )
     how = parser.add_argument_group("measuring")
     how.add_argument("--fps", type=float, metavar="X", help="measure at this rate (default: the video's own)")
@@ -80,9 +87,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    import dataclasses
+
     from singer_core.cli.progress import progress_bar
     from singer_core.evaluation.evaluate import evaluate
-    from singer_core.evaluation.files import read_material
+    from singer_core.evaluation.files import distinct_names, read_material
     from singer_core.evaluation.report import report_text, write_html, write_json
 
     for path in (args.json, args.html):
@@ -92,10 +101,10 @@ def run(args: argparse.Namespace) -> int:
     if args.protocol:
         return _run_protocol(args, files)
     found = []
-    for video in args.videos:
+    for video, name in zip(args.videos, distinct_names(args.videos), strict=True):
         material = read_material(video, files)
-        with progress_bar(video.name, material.footage.frames, "frame", not sys.stderr.isatty()) as bar:
-            found.append(evaluate(material, bar.set_part))
+        with progress_bar(name, material.footage.frames, "frame", not sys.stderr.isatty()) as bar:
+            found.append(dataclasses.replace(evaluate(material, bar.set_part), name=name))
         print(report_text(found[-1]), end="\n\n")
     if args.json:
         write_json(args.json, found)
@@ -139,6 +148,7 @@ def _files(args: argparse.Namespace) -> Files:
         reference_landmarks=args.reference_landmarks,
         lip_box=args.lip_box,
         clip_frames=args.clip_frames,
+        overlap=args.overlap,
         fps=args.fps,
         weights=args.weights or WEIGHTS,
         device=choose_device(args.device),

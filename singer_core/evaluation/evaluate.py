@@ -45,6 +45,7 @@ class Material:
     reference        the true video, frame by frame, at the video's rate and size
     portrait         the picture that was animated, and its face
     sound_file       the file of the song, for SyncNet
+    clip_frames      frames of a clip, `overlap` of them shared with the clip before
     weights          folder with the networks of the user
     set_metrics      False leaves FID and FVD to who gathers many videos
     """
@@ -60,6 +61,7 @@ class Material:
     portrait_face: FaceLandmarks | None = None
     sound_file: Path | None = None
     clip_frames: int = constants.CLIP_FRAMES
+    overlap: int = 0
     weights: Path = WEIGHTS
     set_metrics: bool = True
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -67,6 +69,11 @@ class Material:
     def __post_init__(self) -> None:
         if self.clip_frames < 2:
             raise ValueError(f"`clip_frames` is {self.clip_frames}; 2 or more is accepted. Clips have 16.")
+        if not 0 <= self.overlap <= self.clip_frames - 2:
+            raise ValueError(
+                f"`overlap` is {self.overlap} with clips of {self.clip_frames} frames; 0 to "
+                f"{self.clip_frames - 2} is accepted. Give what the video was rendered with."
+            )
         for name, faces, film in (
             ("landmarks", self.faces, self.footage),
             ("reference landmarks", self.reference_faces, self.reference),
@@ -76,6 +83,11 @@ class Material:
                     f"The {name} are of {len(faces.points)} frames, {film.name} has {film.frames}. Detect "
                     "them on this video, in every frame."
                 )
+
+    @property
+    def stride(self) -> int:
+        """Frames from the start of a clip to that of the next."""
+        return self.clip_frames - self.overlap
 
     @property
     def voice(self) -> Waveform | None:
@@ -153,7 +165,7 @@ def evaluate(material: Material, progress: Progress | None = None) -> Evaluation
     readings = read_footage(footage, None if material.faces else material.lip_box, progress)
     opening = _opening(book, material, readings)
     _timing(book, material)
-    seam = _stability(book, readings, material.clip_frames)
+    seam = _stability(book, readings, material)
     book.ask(("mouth_range",), lambda: _mouth_range(opening))
     book.ask(
         ("singing_sync", "sync_chance", "singing_lag", "rest_motion"),
@@ -177,6 +189,7 @@ def evaluate(material: Material, progress: Progress | None = None) -> Evaluation
             "size": [footage.size[1], footage.size[0]],
             "seconds": round(footage.seconds, 4),
             "clip_frames": material.clip_frames,
+            "overlap": material.overlap,
         },
         values=ordered,
         missing=book.missing,
@@ -223,12 +236,14 @@ def _timing(book: _Book, material: Material) -> None:
     book.ask(("sound_difference",), difference)
 
 
-def _stability(book: _Book, readings: Readings, clip: int) -> stability.Seams | None:
-    seam = stability.seams(readings.step, clip)
+def _stability(book: _Book, readings: Readings, material: Material) -> stability.Seams | None:
+    clip = material.clip_frames
+    seam = stability.seams(readings.step, material.stride, material.overlap)
     drift = stability.colour_drift(readings.colour, clip)
     two_clips = f"fewer than two clips of {clip} frames"
+    seamless = two_clips if len(readings.step) < 2 * clip else "no motion lies between the seams"
     found: dict[str, tuple[float | None, str]] = {
-        "seam_ratio": (None if seam is None else seam.ratio, two_clips),
+        "seam_ratio": (None if seam is None else seam.ratio, seamless),
         "colour_drift": (None if drift is None else float(drift[np.abs(drift).argmax()]), two_clips),
         "sharpness_change": (stability.sharpness_change(readings.sharpness, clip), two_clips),
         "flicker": (stability.flicker(readings.blocks), "fewer than three frames"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,7 @@ class Files:
     reference_landmarks: Path | None = None
     lip_box: Box | None = None
     clip_frames: int = constants.CLIP_FRAMES
+    overlap: int = 0
     fps: float | None = None
     weights: Path = WEIGHTS
     device: torch.device | None = None
@@ -68,9 +70,20 @@ def read_material(video: Path, files: Files) -> Material:
         portrait_face=portrait_face,
         sound_file=files.audio or (footage.path if song is not None else None),
         clip_frames=files.clip_frames,
+        overlap=files.overlap,
         weights=files.weights,
         device=files.device or torch.device("cpu"),
     )
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """File names; where two are equal, with as many of their folders as tell them apart."""
+    whole = [path.absolute().parts for path in paths]
+    for depth in range(1, max(map(len, whole)) + 1):
+        names = ["/".join(parts[-depth:]) for parts in whole]
+        if len(set(names)) == len(set(whole)):
+            return names
+    return [str(path) for path in paths]
 
 
 def _song(audio: Path | None, footage: Footage) -> Waveform | None:

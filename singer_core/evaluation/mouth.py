@@ -30,6 +30,7 @@ NOSE = (168, 2)  # bridge and base: upright like the mouth, so that a nod cancel
 EYES = (33, 263)  # outer corners
 SIDE, ABOVE, BELOW = 0.1, 0.5, 0.75  # of the mouth's width: what a lip box adds to the closed lips
 DARK, SOFT = 0.65, 0.1  # a pixel this dark, relative to the box's median, is half inside the mouth
+LEVELS = 256
 LIP_ROW = 2  # of a portrait's masks
 FEWEST = 0.5  # share of the frames in which a face must have been found
 
@@ -178,15 +179,23 @@ def check_box(box: Box, size: tuple[int, int]) -> Box:
     return left, top, right, bottom
 
 
-def box_opening(frame: Tensor, box: Box) -> float:
-    """Share of the lip box that is dark, 0..1: the inside of an open mouth.
-
-    frame   (3, H, W) uint8, RGB
-    Dark is relative to the median of the box, mostly skin and lips. Compare the result with itself over time:
-    a beard adds a constant, teeth in full light take some away. It fails where lips are as dark as the mouth,
-    where the box is in shadow, and where the head leaves the box.
-    """
+def box_levels(frame: Tensor, box: Box) -> Floats:
+    """(256,) share of the lip box at each level of brightness; frame (3, H, W) uint8, RGB."""
     left, top, right, bottom = box
-    brightness = luma(frame[:, top:bottom, left:right].float())
-    relative = brightness / brightness.median().clamp_min(1.0)
-    return float(((DARK + SOFT - relative) / (2 * SOFT)).clamp(0, 1).mean())
+    brightness = luma(frame[:, top:bottom, left:right].float()).round().long().flatten()
+    return torch.bincount(brightness, minlength=LEVELS).double().numpy() / brightness.numel()
+
+
+def box_openings(levels: Floats) -> Floats:
+    """(s,) share of the lip box that is dark, 0..1: the inside of an open mouth.
+
+    levels   (s, 256) of every frame, see `box_levels`
+    Dark is relative to the median of the box over the whole video, mostly skin and lips: that of one frame
+    would jump with the share of a beard that shows. Compare the result with itself over time: a beard adds a
+    constant, teeth in full light take some away. It fails where lips are as dark as the mouth, where the
+    light changes, and where the head leaves the box.
+    """
+    whole = levels.mean(axis=0).cumsum()
+    median = max(float(np.searchsorted(whole, 0.5 * whole[-1])), 1.0)
+    dark = ((DARK + SOFT - np.arange(LEVELS) / median) / (2 * SOFT)).clip(0, 1)
+    return np.asarray(levels @ dark)

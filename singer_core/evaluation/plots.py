@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from singer_core.audio.libraries import require
 from singer_core.evaluation.evaluate import Evaluation
+from singer_core.evaluation.stability import at_seams
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -132,9 +133,9 @@ def _plot_sharpness(axes: Axes, found: Evaluation) -> None:
 
 
 def _plot_seams(axes: Axes, found: Evaluation) -> None:
-    step, clip = found.curves["step"], found.info["clip_frames"]
+    step, overlap = found.curves["step"], found.info["overlap"]
     at = np.arange(len(step))
-    seam = (at % clip == 0) & (at > 0)
+    seam = at_seams(len(step), found.info["clip_frames"] - overlap, overlap)
     times, width = at / found.info["fps"], 0.8 / found.info["fps"]
     axes.bar(times[~seam], step[~seam], width, color="0.75", label="inside clips")
     axes.bar(times[seam], step[seam], width, color="tab:red", label="at seams")

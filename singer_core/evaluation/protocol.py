@@ -273,7 +273,7 @@ def _stamp(protocol: Protocol, pair: Pair, files: Files) -> str:
     used = [pair.generated, pair.truth, *(path for path in (pair.vocals, pair.landmarks) if path)]
     used += sorted(files.weights.glob("*")) if files.weights.is_dir() else []
     sizes = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in used]
-    settings = (asdict(protocol), files.clip_frames, files.lip_box, sizes, __version__)
+    settings = (asdict(protocol), files.clip_frames, files.overlap, files.lip_box, sizes, __version__)
     return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
 
 

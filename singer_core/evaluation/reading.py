@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from singer_core.evaluation.footage import Footage
-from singer_core.evaluation.mouth import Box, box_opening
+from singer_core.evaluation.mouth import Box, box_levels, box_openings
 from singer_core.evaluation.stability import FrameReading, luma, read_frame
 
 Floats = NDArray[np.float64]
@@ -46,7 +46,7 @@ def read_footage(
     """Read all frames. box: around the lips, in pixels."""
     rows: list[FrameReading] = []
     stirs: list[float] = []
-    openings: list[float] = []
+    levels: list[Floats] = []
     kept: list[tuple[int, NDArray[np.uint8]]] = []
     wanted = set(np.linspace(0, footage.frames - 1, min(THUMBNAILS, footage.frames)).round().astype(int))
     before: Tensor | None = None
@@ -54,7 +54,7 @@ def read_footage(
         rows.append(read_frame(frame, before))
         stirs.append(0.0 if before is None else _stir(frame, before, box))
         if box is not None:
-            openings.append(box_opening(frame, box))
+            levels.append(box_levels(frame, box))
         if index in wanted:
             kept.append((index, thumbnail(frame)))
         before = frame
@@ -67,7 +67,7 @@ def read_footage(
         corners=np.stack([row.corners for row in rows]),
         blocks=np.stack([row.blocks for row in rows]),
         stir=np.array(stirs),
-        opening=np.array(openings) if openings else None,
+        opening=box_openings(np.stack(levels)) if levels else None,
         thumbnails=tuple(kept),
     )
 

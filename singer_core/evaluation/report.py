@@ -74,6 +74,7 @@ def _facts(found: Evaluation) -> str:
     return (
         f"{found.name}: {info['frames']} frames, {info['fps']:g} fps, {info['size'][0]} x {info['size'][1]}, "
         f"{info['seconds']:.2f} s, clips of {info['clip_frames']}"
+        + (f" that share {info['overlap']}" if info["overlap"] else "")
     )
 
 

@@ -12,7 +12,7 @@ from singer_core.audio.waveform import Waveform
 
 Floats = NDArray[np.float64]
 
-LEVEL_RANGE_DB = 40.0  # below the loud frames: where the vocal level is 0
+LOUD = 0.95  # quantile of the audible frames whose loudness is the level 1
 REACH_SECONDS = 0.4  # lags that are tried, both ways
 SHORTEST_SECONDS = 1.0  # of picture and of song, to correlate at all
 EDGE_SECONDS = 0.2  # around sung stretches: lips part before the voice and close after it
@@ -28,13 +28,16 @@ class Match:
 
 
 def vocal_level(vocals: Waveform, fps: float, frames: int) -> Floats:
-    """(frames,) 0..1: loudness in dB, 1 at the 95th percentile of what is audible and 0 from 40 dB below."""
+    """(frames,) 0..1: amplitude (root mean square) over that of the loud frames, from which on it is 1.
+
+    Amplitude, not decibels: an open mouth lets the more of it out the wider it is (Grant and Seitz 2000;
+    Chandrasekaran et al. 2009), while in decibels consonants and breath count nearly as much as vowels.
+    """
     level = loudness_curve(vocals, fps, frames).double().numpy()
     audible = level[level > VOICE_FLOOR_DB]
     if audible.size == 0:
         return np.zeros(frames)
-    top = np.quantile(audible, 0.95)
-    return np.clip((level - top) / LEVEL_RANGE_DB + 1, 0, 1)
+    return np.minimum(10 ** ((level - np.quantile(audible, LOUD)) / 20), 1.0)
 
 
 def sung_frames(vocals: Waveform, fps: float, frames: int) -> NDArray[np.bool_]:

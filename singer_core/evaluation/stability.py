@@ -71,20 +71,35 @@ class Seams:
         return self.ratio > 1.05 and self.ratio > 1 + self.band
 
 
-def seams(step: Floats, clip: int) -> Seams | None:
-    """Mean step at frames clip, 2 clip, ... over the mean of all other steps; None without two whole clips.
+def at_seams(frames: int, stride: int, shared: int = 0) -> NDArray[np.bool_]:
+    """(frames,) True where the step from the frame before belongs to a seam.
+
+    Clips start every `stride` frames; their first `shared` frames are cross-faded with the clip before, which
+    spreads a seam over shared + 1 steps. The start of the video is no seam.
+    """
+    index = np.arange(frames)
+    return (index >= stride) & (index % stride <= shared)
+
+
+def seams(step: Floats, stride: int, shared: int = 0) -> Seams | None:
+    """Mean step at the seams (see `at_seams`) over the mean of all others; None without two whole clips,
+    without motion, and where nothing lies between two seams.
 
     step   (s,) change from the frame before, any unit, the first value ignored
-    The same ratio is taken at every other place of the clip: the chance band is the largest of those, and
-    three standard deviations of them, above 1.
+    The same ratio is taken at the places of the clip that touch no seam: the chance band is the largest of
+    those, and three standard deviations of them, above 1.
     """
-    if len(step) < 2 * clip or clip < 2 or step[1:].mean() < 1e-9:
+    places = range(shared + 1, stride - shared)
+    if len(step) < 2 * stride or not places or step[1:].mean() < 1e-9:
         return None
-    place, moved = np.arange(len(step))[1:] % clip, step[1:]
-    ratios = np.array([moved[place == p].mean() / max(moved[place != p].mean(), 1e-9) for p in range(clip)])
-    others = ratios[1:]
+    index = np.arange(len(step))
+
+    def ratio(chosen: NDArray[np.bool_]) -> float:
+        return float(step[1:][chosen[1:]].mean() / max(step[1:][~chosen[1:]].mean(), 1e-9))
+
+    others = np.array([ratio((index - place) % stride <= shared) for place in places])
     band = max(float(others.max() - 1), 3 * float(others.std()))
-    return Seams(float(ratios[0]), band)
+    return Seams(ratio(at_seams(len(step), stride, shared)), band)
 
 
 def colour_drift(colour: Floats, clip: int) -> Floats | None:

@@ -22,7 +22,7 @@ BOX = (28, 52, 68, 92)  # around the mouth, left, top, right, bottom
 class Singer:
     """A grey face on a moving ground whose mouth is as high as the voice is loud.
 
-    opening   (s,) 0..1;  voice  (s,) 0..1, level in dB over 40 dB
+    opening   (s,) 0..1;  voice  (s,) 0..1, amplitude
     """
 
     opening: np.ndarray
@@ -32,9 +32,8 @@ class Singer:
     def sound(self) -> Waveform:
         """A tone of that level, each frame with one loudness."""
         frame = int(RATE / FPS)
-        gain = np.where(self.voice > 0, 0.5 * 10 ** (2 * (self.voice - 1)), 0)
-        time = np.arange(frame * len(gain)) / RATE
-        samples = np.repeat(gain, frame) * np.sin(2 * np.pi * 250 * time)
+        time = np.arange(frame * len(self.voice)) / RATE
+        samples = np.repeat(0.5 * self.voice, frame) * np.sin(2 * np.pi * 250 * time)
         return Waveform(torch.from_numpy(samples.astype(np.float32))[None], RATE)
 
     @property

@@ -46,11 +46,11 @@ def test_chance_is_what_other_places_of_the_song_give():
     assert singing.chance_match(np.ones(300), true, 10) is None
 
 
-def test_vocal_level_is_one_where_loud_and_falls_with_the_decibels():
+def test_vocal_level_is_the_amplitude_over_that_of_the_loud_frames():
     level = singing.vocal_level(voice([0.5, 0.05, 0.0005]), 25.0, 75)
     assert level[:25] == pytest.approx(np.ones(25), abs=0.02)
-    assert level[26:50] == pytest.approx(np.full(24, 0.5), abs=0.02)  # -20 dB of 40
-    assert level[51:] == pytest.approx(np.zeros(24), abs=0.02)
+    assert level[26:50] == pytest.approx(np.full(24, 0.1), abs=0.02)  # -20 dB
+    assert level[51:] == pytest.approx(np.full(24, 0.001), abs=1e-4)
     assert singing.vocal_level(voice([1e-6]), 25.0, 25).max() == 0
 
 

@@ -19,6 +19,17 @@ def test_seam_ratio_is_the_motion_at_seams_over_the_motion_inside():
     assert not stability.seams(step[5:], 16).visible
 
 
+def test_a_cross_fade_spreads_its_seam_over_one_step_more_than_it_has_frames():
+    """Clips of 16 that share 2 start every 14 frames; the steps to frames 14, 15 and 16 are the seam."""
+    assert np.flatnonzero(stability.at_seams(34, 14, 2)).tolist() == [14, 15, 16, 28, 29, 30]
+    step = np.ones(160)
+    step[stability.at_seams(160, 14, 2)] = 1.5
+    found = stability.seams(step, 14, 2)
+    assert found.ratio == pytest.approx(1.5) and found.visible
+    assert not stability.seams(step[4:], 14, 2).visible
+    assert stability.seams(step, 8, 4) is None  # nothing lies between two seams
+
+
 def test_lively_motion_without_seams_is_not_accused():
     accused = 0
     for seed in range(50):
