@@ -127,9 +127,8 @@ def export(args: argparse.Namespace) -> None:
         (args.folder / "vae/vae.safetensors", "vae-small"),
     ):
         file = open_weights(source)
-        metadata = {**file.metadata, "singer.identity": "colours"}
         target = args.folder / f"{name}.safetensors"
-        save_weights(target, ((key, file.tensor(key).half()) for key in file.shapes), metadata)
+        save_weights(target, ((key, file.tensor(key).half()) for key in file.shapes), file.metadata)
         print(target, f"{target.stat().st_size / 1e6:.1f} MB")
 
 

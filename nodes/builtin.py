@@ -9,6 +9,7 @@ from comfy.model_patcher import ModelPatcher
 
 from singer_core.audio.waveform import read_audio
 from singer_core.demo import files
+from singer_core.network.checkpoint import open_checkpoint
 from singer_core.network.taesd import comfyui_state
 from singer_core.options import PAPER
 from singer_core.portrait.image import read_picture
@@ -18,8 +19,6 @@ from singer_core.weights import open_weights
 
 from .loading import load_singer
 from .sound import to_audio
-
-SIZE = (128, 128)  # H, W: what the model was trained at
 
 
 def builtin_model() -> ModelPatcher:
@@ -37,9 +36,10 @@ def builtin_vae() -> Any:
 
 def builtin_portrait() -> Portrait:
     """The drawn singer, whole, at the network's size."""
+    size = open_checkpoint(files.CHECKPOINT).architecture.trained_size
     picture = read_picture(files.PORTRAIT)
     landmarks = read_landmarks(files.LANDMARKS, picture.image.size)
-    return prepare_portrait(picture, SIZE, landmarks=landmarks, crop="squash")
+    return prepare_portrait(picture, size, landmarks=landmarks, crop="squash")
 
 
 def builtin_song() -> dict[str, Any]:
