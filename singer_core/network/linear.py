@@ -27,6 +27,20 @@ def quicken_linears(module: nn.Module) -> None:
             layer.__class__ = CpuLinear
 
 
+def gated_linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """GEGLU (Shazeer 2020): value * GELU(gate) of (value, gate) = layer(x); (n, c) -> (n, c').
+
+    A `CpuLinear` makes two products of it, of which the second multiplies while its numbers are in the cache.
+    """
+    if isinstance(layer, CpuLinear) and _through_onednn(x, layer.weight):
+        product = torch.ops.mkldnn._linear_pointwise
+        (value_weight, gate_weight), (value_bias, gate_bias) = layer.weight.chunk(2), layer.bias.chunk(2)
+        gate = product(x, gate_weight, gate_bias, "gelu", [], "none")
+        return product.binary(x, gate, value_weight, value_bias, "mul")
+    value, gate = layer(x).chunk(2, dim=-1)
+    return value * F.gelu(gate)
+
+
 def _through_onednn(x: Tensor, weight: Tensor) -> bool:
     if torch.compiler.is_compiling():
         return False  # the compiler chooses

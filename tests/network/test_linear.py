@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from singer_core.network.layers import attend
-from singer_core.network.linear import CpuLinear, quicken_linears
+from singer_core.network.linear import CpuLinear, gated_linear, quicken_linears
 
 
 @pytest.mark.parametrize("shape", [(5, 24), (2, 3, 24), (0, 24)])
@@ -29,6 +29,18 @@ def test_gradients_and_the_switch_take_pytorchs_product():
     assert torch.equal(layer(x), plain) and layer(x).requires_grad
     with torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):
         assert torch.equal(layer(x), plain)
+
+
+@pytest.mark.parametrize("make", [nn.Linear, CpuLinear])
+def test_a_gated_linear_is_its_value_times_the_gelu_of_its_gate(make):
+    layer, x = make(24, 80), torch.randn(7, 24)
+    value, gate = F.linear(x.double(), layer.weight.double(), layer.bias.double()).chunk(2, -1)
+    expected = value * gate * (1 + torch.erf(gate / 2**0.5)) / 2
+    with torch.no_grad():
+        assert torch.allclose(gated_linear(layer, x).double(), expected, atol=2e-6)
+        with torch.backends.mkldnn.flags(enabled=False):
+            assert torch.allclose(gated_linear(layer, x).double(), expected, atol=2e-6)
+    assert gated_linear(layer, x).requires_grad
 
 
 def test_subclasses_of_linear_are_left_alone():
