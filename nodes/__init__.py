@@ -19,7 +19,7 @@ from .portrait import SingerIdentityLoader, SingerPortrait  # noqa: E402
 from .sampling import SingerDDIM, SingerGuider, SingerNoise, SingerSampler  # noqa: E402
 from .spectral import SingerSelfAdaptiveFilter, SingerSpectralPlot, SingerSpectralWeighting  # noqa: E402
 from .training import SingerTrain  # noqa: E402
-from .video import SingerVideo  # noqa: E402
+from .video import SingerDuetVideo, SingerVideo  # noqa: E402
 
 
 class SingerExtension(ComfyExtension):
@@ -43,6 +43,7 @@ class SingerExtension(ComfyExtension):
             SingerGuider,
             SingerSampler,
             SingerVideo,
+            SingerDuetVideo,
             SingerEvaluate,
             SingerTrain,
         ]

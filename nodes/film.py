@@ -1,9 +1,10 @@
-"""Latents -> a video file, a few frames at a time."""
+"""Latents of one singer or two -> a video file, a few frames at a time."""
 
 from __future__ import annotations
 
 import secrets
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,20 @@ from typing import Any
 import comfy.model_management
 import comfy.utils
 import folder_paths
+import torch
 from comfy_api.latest import InputImpl
 from torch import Tensor
 
 from singer_core.audio.waveform import Waveform
 from singer_core.audio.wavfile import write_wave
-from singer_core.portrait.crop import PasteBack
 from singer_core.portrait.portrait import Portrait
+from singer_core.render.canvas import Canvas, bare, in_one_picture, pasted, side_by_side
 from singer_core.render.video import VideoWriter
 
 from .sound import to_waveform
 
-DECODED_AT_ONCE = 8  # frames; 8 of 512 x 512 are 25 MB
+DECODED_BYTES = 200e6  # of pictures that wait in main memory to be written
+DECODED_FRAMES = 64  # at most, so that cancel is heard
 
 
 @dataclass(frozen=True)
@@ -35,37 +38,66 @@ class Film:
 
 
 def write_film(
-    latents: Tensor, vae: Any, film: Film, audio: Any = None, portrait: Portrait | None = None
+    latents: Sequence[Tensor], canvas: Canvas, vae: Any, film: Film, audio: Any = None
 ) -> InputImpl.VideoFromFile:
-    """VIDEO of latents (frames, 4, h, w), which lies in ComfyUI's temporary folder."""
-    frames, folder = len(latents), Path(folder_paths.get_temp_directory())
+    """VIDEO of one film or several, latents (frames, 4, h, w) each, put together by the canvas.
+
+    It lies in ComfyUI's temporary folder. Raises ValueError where the films are not equally long.
+    """
+    frames, folder = len(latents[0]), Path(folder_paths.get_temp_directory())
+    if any(len(one) != frames for one in latents):
+        raise ValueError(
+            f"The singers have {' and '.join(str(len(one)) for one in latents)} frames. Sample all of them "
+            "over the same song: stems of one length."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"singer_{secrets.token_hex(8)}.mp4"
-    paste, size = _paste(portrait, vae, latents)
     bar = comfy.utils.ProgressBar(frames)
     with tempfile.TemporaryDirectory(prefix="singer-") as scratch:
         sound = None if audio is None else _sound(audio, film.audio_start, Path(scratch) / "song.wav")
-        with VideoWriter(path, size, film.fps, frames=frames, audio=sound, crf=film.crf) as writer:
-            for part in latents.split(DECODED_AT_ONCE):
+        with VideoWriter(path, canvas.size, film.fps, frames=frames, audio=sound, crf=film.crf) as writer:
+            count = decoded_at_once(vae, latents)
+            for parts in zip(*(one.split(count) for one in latents), strict=True):
                 comfy.model_management.throw_exception_if_processing_interrupted()
-                pictures = vae.decode(part).movedim(-1, 1).float().cpu()  # f H W C -> f C H W
-                writer.write(pictures if paste is None else paste(pictures))
-                bar.update(len(part))
+                decoded = [
+                    vae.decode(part).movedim(-1, 1).float().cpu() for part in parts
+                ]  # f H W C -> f C H W
+                for shown in zip(*decoded, strict=True):
+                    writer.write(canvas.compose(shown)[None])
+                bar.update(len(parts[0]))
     return InputImpl.VideoFromFile(str(path))
 
 
-def _paste(portrait: Portrait | None, vae: Any, latents: Tensor) -> tuple[PasteBack | None, tuple[int, int]]:
-    """What puts a frame into its picture, and the size (H, W) of the video."""
+def decoded_at_once(vae: Any, latents: Sequence[Tensor]) -> int:
+    """How many frames `vae.decode` is given: core splits them by the free memory of the VAE's device."""
+    scale = vae.spacial_compression_decode()
+    pixels = sum(one.shape[-2] * one.shape[-1] * scale**2 for one in latents)
+    return max(1, min(int(DECODED_BYTES / (3 * 4 * pixels)), DECODED_FRAMES))
+
+
+def canvas_of(latents: Tensor, vae: Any, portrait: Portrait | None, socket: str = "portrait") -> Canvas:
+    """Frames as they are, or pasted back. Raises ValueError where the portrait has another size."""
     scale = vae.spacial_compression_decode()
     size = (latents.shape[-2] * scale, latents.shape[-1] * scale)
     if portrait is None:
-        return None, size
+        return bare(size)
     if portrait.original is None or portrait.crop.size != size:
         raise ValueError(
-            f"`portrait` was prepared for {portrait.crop.size[1]} x {portrait.crop.size[0]} pixels, the "
+            f"`{socket}` was prepared for {portrait.crop.size[1]} x {portrait.crop.size[0]} pixels, the "
             f"latents are {size[1]} x {size[0]}. Connect the portrait that was sampled, or none."
         )
-    return PasteBack(portrait.original, portrait.crop), portrait.crop.original_size
+    return pasted(portrait)
+
+
+def canvas_of_two(
+    latents: Sequence[Tensor], vae: Any, first: Portrait | None, second: Portrait | None
+) -> Canvas:
+    """Side by side, or back in the picture that both portraits are from."""
+    left = canvas_of(latents[0], vae, first, "first_portrait")
+    right = canvas_of(latents[1], vae, second, "second_portrait")
+    if first is not None and second is not None and torch.equal(first.original, second.original):
+        return in_one_picture(first, second)
+    return side_by_side(left, right)
 
 
 def _sound(audio: Any, start: float, path: Path) -> Path:

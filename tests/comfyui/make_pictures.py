@@ -54,7 +54,29 @@ def cached() -> Prompt:
     return graph
 
 
+def duet() -> Prompt:
+    """Each singer with portrait, stem, conditioning and sampler of their own."""
+    first = {**stages(), **sampled_song(node("SingerDDIM"), node("RandomNoise", noise_seed=42))}
+    second = renumbered({name: dict(drawn) for name, drawn in first.items()}, 100)
+    sampled = next(name for name, drawn in first.items() if drawn["class_type"] == "SingerSampler")
+    portrait = next(name for name, drawn in first.items() if drawn["class_type"] == "SingerPortrait")
+    other = str(100 + int(sampled)), str(100 + int(portrait))
+    vae, song = (
+        first[sampled]["inputs"]["vae"],
+        next(name for name, drawn in first.items() if drawn["class_type"] == "LoadAudio"),
+    )
+    portraits = {"first_portrait": [portrait, 0], "second_portrait": [other[1], 0]}
+    films = {"first": [sampled, 0], "second": [other[0], 0]}
+    return {
+        **first,
+        **second,
+        "300": node("SingerDuetVideo", **films, vae=vae, audio=[song, 0], **portraits),
+        "301": node("SaveVideo", video=["300", 0], filename_prefix="duet", format="mp4", codec="h264"),
+    }
+
+
 OTHERS = {
+    "SingerDuetVideo": duet,
     "SingerDeepCache": cached,
     "SingerGuider": guided,
     "SingerTrain": trained,
