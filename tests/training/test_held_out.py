@@ -26,7 +26,6 @@ def load(name: str) -> ModuleType:
 
 
 h = load("held_out")
-card = load("model_card")
 
 
 @pytest.fixture(scope="module")
@@ -124,13 +123,6 @@ def test_ledger_goes_on_behind_a_line_cut_short(tmp_path):
     assert set(again.found) == {"one"}
     again.add("three", {"value": 3})
     assert set(h.Ledger(path).found) == {"one", "three"}
-
-
-def test_rows_state_mean_spread_and_verdict():
-    line = card.Row("x", ">= 1", [1.0, 3.0, float("nan")], lambda x: x >= 1, [4.0, 6.0]).markdown()
-    assert line == "| x | >= 1 | 2.000 | 1.414 | 1.000 .. 3.000 | 2 | 5.000 | yes |"
-    assert "**no**" in card.Row("x", ">= 1", [0.5], lambda x: x >= 1).markdown()
-    assert card.Row("x", "", []).markdown().count("|") == line.count("|")
 
 
 def test_tables_are_filled_in_between_their_lines(tmp_path):

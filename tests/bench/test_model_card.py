@@ -1,0 +1,75 @@
+"""The card's table, and the files that `singer evaluate` reads for it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("skia")
+pytest.importorskip("accelerate")
+sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
+
+import films
+import held_out as h
+import model_card as card
+
+
+def test_rows_state_mean_spread_and_verdict():
+    line = card.Row("x", ">= 1", [1.0, 3.0, float("nan")], lambda x: x >= 1, [4.0, 6.0]).markdown()
+    assert line == "| x | >= 1 | 2.000 | 1.414 | 1.000 .. 3.000 | 2 | 5.000 | yes |"
+    assert "**no**" in card.Row("x", ">= 1", [0.5], lambda x: x >= 1).markdown()
+    assert card.Row("x", "", []).markdown().count("|") == line.count("|")
+
+
+def test_the_commands_rows_stand_beside_those_of_the_drawn_frames():
+    made, drawn = [{"seam_ratio": 1.1}, {"seam_ratio": 1.3}], [{"seam_ratio": 1.0}] * 2
+    long, drawn_long = [{"colour_drift": -4.0}], [{"colour_drift": 0.5}]
+    rows = {row.name: row.markdown() for row in card.command_rows(made, drawn, long, drawn_long)}
+    seams = "| <= 1.15 | 1.200 | 0.141 | 1.100 .. 1.300 | 2 | 1.000 | **no** |"
+    assert rows["motion at seams over inside"].endswith(seams)
+    drift = rows["colour drift, first to last clip, grey levels (20 s)"]
+    assert drift.endswith("| -3 .. 3 | -4.000 | - | -4.000 .. -4.000 | 1 | 0.500 | **no** |")
+
+
+def test_rows_of_the_drawn_world_take_percent_of_colours_and_the_control_apart():
+    people = [{"colour_skin": 0.03, "drawn_colour_skin": 0.01, "sync": 0.9}]
+    rows = {row.name: row for row in card.world_rows(people, [{"sync": 0.1}])}
+    skin = rows["colour error of skin, % of full scale"]
+    assert skin.values == [pytest.approx(3)] and skin.drawn == [pytest.approx(1)]
+    assert rows["the same under shuffled audio, lag 0"].values == [0.1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two people of 1.2 s, their true films, and as `late` the same two frames later."""
+    path = tmp_path_factory.mktemp("films")
+    for number in (3, 4):
+        show = h.performance(number, 1.2)
+        truth = h.true_frames(show)
+        films.add_truth(path, number, show)
+        late = np.concatenate([truth[:1], truth[:1], truth[:-2]])
+        films.add_render(path, "late", number, lambda late=late: late, show.fps)
+    return path
+
+
+def test_a_film_keeps_the_brightness_of_its_frames_and_is_rendered_once(folder):
+    truth = h.true_frames(h.performance(3, 1.2))
+    film = folder / "truth" / "003.mp4"
+    kept = films.frames_of(film)
+    weights = np.array([0.2126, 0.7152, 0.0722])  # BT.709: what 4:2:0 leaves whole
+    assert kept.shape == truth.shape and np.abs((kept.astype(float) - truth) @ weights).mean() < 2
+    again = films.add_render(folder, "late", 3, lambda: pytest.fail("was rendered again"), 25.0)
+    assert again == folder / "late" / "generated" / "003.mp4"
+
+
+def test_the_command_finds_late_mouths_and_nothing_late_in_the_truth(folder, capsys):
+    late = films.measured(folder, "late", [3, 4])
+    drawn = films.measured(folder, films.DRAWN, [3, 4])
+    assert [one["mouth_match_lag"] for one in late["each"]] == [2, 2]
+    assert [one["mouth_match_lag"] for one in drawn["each"]] == [0, 0]
+    assert drawn["metrics"]["psnr"]["mean"] == 100 and late["metrics"]["psnr"]["mean"] < 35
+    assert late["pairs"] == ["003", "004"]
+    assert "shv: 2 pairs at 25 fps" in capsys.readouterr().out
