@@ -128,13 +128,14 @@ def sample_clip(
     image_tokens  (2, 1, n, d) [unconditional, conditional]
     clip          its conditions, with the audio tokens before the MSM
 
-    Raises NotFiniteError right after the step that gave NaN or infinity.
+    Raises NotFiniteError where a step gave NaN or infinity. That is read one step later, so that an
+    accelerator has the next step before it when the host asks.
     """
     from singer_core.network.schedule import solver_for  # diffusers too
 
     scheduler = solver_for(options.solver, options.noise_schedule, options.steps)
     cache, one_by_one = _cache(options), options.sequential_guidance
-    latents = noise
+    latents, finite = noise, torch.tensor(True)
     dtype, heard = network.dtype, clip.audio.tokens
     for step, timestep in enumerate(scheduler.timesteps):
         if step == 0 or options.msm_input == "every_step":
@@ -146,11 +147,17 @@ def sample_clip(
         run = functools.partial(network, latents.to(dtype), timestep, image_tokens, cache=cache)
         prediction, one_by_one = _of_branches(run, clip, one_by_one)
         latents = scheduler.step(guide(prediction.float(), now), timestep, latents).prev_sample
-        if not latents.isfinite().all():
-            raise NotFiniteError(f"step {step + 1} of {options.steps} gave NaN or infinity in {dtype}")
+        _check(finite, step, options.steps, dtype)
+        finite = latents.isfinite().all()
         if on_step is not None:
             on_step(step, latents)
+    _check(finite, options.steps, options.steps, dtype)
     return latents
+
+
+def _check(finite: Tensor, step: int, steps: int, dtype: torch.dtype) -> None:
+    if not finite:
+        raise NotFiniteError(f"step {step} of {steps} gave NaN or infinity in {dtype}")
 
 
 def _of_branches(

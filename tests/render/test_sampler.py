@@ -8,10 +8,17 @@ import pytest
 import tiny
 import torch
 
-from singer_core.network.conditions import CONDITIONAL, PORTRAIT_ONLY, UNCONDITIONAL
+from singer_core.network.backbone import SingerNetwork
+from singer_core.network.conditions import (
+    CONDITIONAL,
+    PORTRAIT_ONLY,
+    UNCONDITIONAL,
+    AudioTokens,
+    ReferenceFeatures,
+)
 from singer_core.network.spectral import weigh_bands
-from singer_core.options import OFFICIAL, BandGains
-from singer_core.render.sampler import SpectralWeighting, branches_for, guide, sample_clip
+from singer_core.options import MODES, OFFICIAL, BandGains
+from singer_core.render.sampler import NotFiniteError, SpectralWeighting, branches_for, guide, sample_clip
 
 QUICK = OFFICIAL.but(steps=2, clip_frames=4)
 
@@ -197,3 +204,59 @@ def test_one_step_of_the_rule_from_pure_noise_is_minus_the_guided_prediction(sam
     with torch.no_grad():
         prediction = tiny_network(LATENTS, 999, tokens, clip)
     torch.testing.assert_close(sample(options), -guide(prediction, options), atol=1e-4, rtol=1e-4)
+
+
+@pytest.fixture
+def unreadable():
+    """A network on a device whose tensors have no values: whoever reads one gets an error."""
+    with torch.device("meta"):
+        return SingerNetwork(tiny.TINY)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"cache_interval": 2}, {"sequential_guidance": True}, {"solver": "dpmpp_2m"}, {"solver": "unipc"}],
+    ids=str,
+)
+def test_a_step_waits_for_nothing_but_whether_the_one_before_it_was_finite(unreadable, mode, changes):
+    """Reading a value makes the host wait for the accelerator: only that of the step before is read."""
+    options, calls = MODES[mode].but(clip_frames=4, overlap=0, **changes), []
+    unreadable.unet.conv_in.register_forward_pre_hook(lambda *_: calls.append("network"))
+    clip = tiny.clip_of(passes=2)
+    clip = dataclasses.replace(
+        clip,
+        audio=AudioTokens(clip.audio.tokens.to("meta")),
+        masks=tuple(mask.to("meta") for mask in clip.masks),
+        weights=clip.weights.to("meta"),
+        face=clip.face.to("meta"),
+        reference=ReferenceFeatures({site: x.to("meta") for site, x in clip.reference.features.items()}),
+    )
+    tokens = torch.empty(2, 1, tiny.TINY.image_tokens, tiny.TINY.image_width, device="meta")
+    # "expected" gains are drawn on the CPU once a song.
+    locked = torch.ones(4, device="meta") if options.msm_input == "expected" else None
+    weighting = SpectralWeighting(unreadable.adapter, options, locked)
+    with pytest.raises(RuntimeError, match=r"[Mm]eta tensor"):
+        sample_clip(
+            unreadable,
+            options,
+            LATENTS.to("meta"),
+            tokens,
+            clip,
+            weighting,
+            lambda step, _latents: calls.append(f"step {step}"),
+        )
+    each = calls.index("step 0")
+    assert each == (2 if options.sequential_guidance else 1)
+    assert calls == [*["network"] * each, "step 0", *["network"] * each]
+
+
+def test_a_step_that_is_not_finite_is_named(sample):
+    noise = LATENTS.clone()
+    noise[0, 0, 0, 0] = float("nan")
+    seen = []
+    with pytest.raises(NotFiniteError, match=r"step 1 of 3 gave NaN or infinity in torch\.float32"):
+        sample(QUICK.but(steps=3), lambda step, _latents: seen.append(step), noise)
+    assert seen == [0]
+    with pytest.raises(NotFiniteError, match="step 1 of 1"):
+        sample(QUICK.but(steps=1), noise=noise)
