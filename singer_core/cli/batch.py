@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,6 +36,7 @@ EPILOG = """
 many processes, each with jobs of its own:
   accelerate launch --num_processes 4 -m singer_core.cli.batch jobs.jsonl
 
+Without accelerators, add --multi_gpu: otherwise accelerate starts one process.
 Jobs with "sections" are cut where the voice rests, and their sections are shared out too: on several machines
 give a --work-dir that all of them see.
 
@@ -273,16 +275,24 @@ class Report:
 
 def find_processes() -> Processes:
     """All processes of `accelerate launch`, shared out as accelerate does; otherwise this one alone."""
-    import os
-
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        if "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ:
+            logger.warning(
+                "`accelerate launch` was asked for several processes and has started one: it does so on CPUs. "
+                "Add --multi_gpu, which stands for several processes on any device."
+            )
         return Processes()
     from datetime import timedelta
 
+    import torch
     from accelerate import PartialState
 
-    # A process may wait for another's longest song.
-    state = PartialState(cpu=os.environ.get("ACCELERATE_USE_CPU") == "true", timeout=timedelta(days=30))
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    alone = (
+        accelerator is None or accelerator.type == "mps"
+    )  # accelerate would take each process for the only one
+    cpu = alone or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    state = PartialState(cpu=cpu, timeout=timedelta(days=30))  # waiting for another's longest song, perhaps
 
     def share(items: Sequence[Any]) -> Sequence[Any]:
         with state.split_between_processes(list(items)) as mine:

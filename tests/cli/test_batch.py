@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import wave
@@ -16,7 +15,7 @@ import tiny
 from PIL import Image
 
 from singer_core.cli import main
-from singer_core.cli.batch import read_jobs
+from singer_core.cli.batch import find_processes, read_jobs
 from singer_core.render.video import probe_video
 
 RATE = 16_000
@@ -181,40 +180,55 @@ def test_a_missing_file_and_a_missing_report_folder_are_named_at_once(jobs, tmp_
     assert not list((tmp_path / "out").iterdir())
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def test_a_launcher_that_starts_one_process_of_many_is_reported(monkeypatch, caplog):
+    """What accelerate's environment is on a CPU without --multi_gpu."""
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    for name, value in (("ACCELERATE_MIXED_PRECISION", "no"), ("MASTER_ADDR", "127.0.0.1")):
+        assert "--multi_gpu" not in caplog.text
+        monkeypatch.setenv(name, value)
+        assert find_processes().count == 1
+    assert "asked for several processes and has started one" in caplog.text
+
+
+# `singer batch` with sections so short that a song of a second has some.
+PROGRAM = """
+import torch
+from singer_core.cli import batch
+from singer_core.render import sections
+
+torch.set_num_threads(1)
+sections.SECTION_SECONDS = 0.4
+batch.main()
+"""
 
 
 @pytest.mark.slow
-def test_two_processes_share_the_jobs_and_the_sections_and_give_the_bytes_of_one(jobs, tmp_path):
-    """The environment is that of `accelerate launch --num_processes 2`."""
+def test_accelerate_shares_jobs_and_sections_out_and_gives_the_bytes_of_one_process(jobs, tmp_path):
+    """Through `accelerate launch` itself, as the help says."""
+    pytest.importorskip("accelerate", reason="accelerate is not installed: pip install accelerate")
     song = {"set": {"clip_frames": 4, "overlap": 2}, "mode": "enhanced"}
     lines = [jobs.job(f"{number}.mp4", seed=number) for number in range(3)]
     path = jobs(*lines, jobs.job("sections.mp4", "long", sections=True, **song))
-    program = (
-        "import sys, torch; torch.set_num_threads(1); import singer_core.render.sections as s;"
-        "s.SECTION_SECONDS = 0.4; from singer_core.cli import main; sys.exit(main(sys.argv[1:]))"
-    )
-    command = [sys.executable, "-c", program, "batch", str(path)]
-    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True)
+    script = tmp_path / "program" / "batch.py"
+    script.parent.mkdir()
+    script.write_text(PROGRAM)
+    alone = dict(os.environ, OMP_NUM_THREADS="1")
+    subprocess.run([sys.executable, script, path], check=True, env=alone, capture_output=True)
     films = sorted((tmp_path / "out").iterdir())
-    alone = [film.read_bytes() for film in films]
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
-    common |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    ranks = [
-        subprocess.Popen(
-            [*command, "--again"],
-            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    errors = [rank.communicate(timeout=600)[1] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], errors
-    assert [film.read_bytes() for film in films] == alone
+    expected = [film.read_bytes() for film in films]
+    launch = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu"]
+    launch += ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
+    launch += ["--dynamo_backend", "no", "--main_process_port", "0", "--num_cpu_threads_per_process", "1"]
+    done = subprocess.run(
+        [*launch, script, path, "--again"],
+        env=alone,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [film.read_bytes() for film in films] == expected
     report = report_of(path)
     assert [job["process"] for job in report["jobs"]] == [0, 0, 1, 1]
     assert report["done"] == 4
