@@ -278,7 +278,7 @@ def find_processes() -> Processes:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         if "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ:
             logger.warning(
-                "`accelerate launch` was asked for several processes and has started one: it does so on CPUs. "
+                "`accelerate launch` was asked for several processes and started one, as it does on CPUs. "
                 "Add --multi_gpu, which stands for several processes on any device."
             )
         return Processes()

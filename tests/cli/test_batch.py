@@ -187,7 +187,7 @@ def test_a_launcher_that_starts_one_process_of_many_is_reported(monkeypatch, cap
         assert "--multi_gpu" not in caplog.text
         monkeypatch.setenv(name, value)
         assert find_processes().count == 1
-    assert "asked for several processes and has started one" in caplog.text
+    assert "asked for several processes and started one" in caplog.text
 
 
 # `singer batch` with sections so short that a song of a second has some.
