@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import random
+import subprocess
+import sys
 import wave
 
 import pytest
@@ -136,3 +138,19 @@ def test_clips_finished_before_memory_ran_out_are_used_again(film_of, monkeypatc
     assert run(room=1) == 2
     assert "needs more memory" in capsys.readouterr().err
     assert run(room=1) == 0
+
+
+EVERY_HELP = """
+import contextlib, io, sys
+from singer_core.cli import COMMANDS, main
+for command in ["", *COMMANDS]:
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as page:
+        main([*command.split(), "--help"])
+    assert "usage: singer" in page.getvalue()
+print(*sys.modules)
+"""
+
+
+def test_help_of_any_command_comes_without_the_libraries_that_take_seconds_to_load():
+    done = subprocess.run([sys.executable, "-c", EVERY_HELP], capture_output=True, text=True, check=True)
+    assert not {"torch", "numpy", "diffusers", "transformers", "PIL"} & set(done.stdout.split())
