@@ -21,10 +21,12 @@ class NotComputedError(Exception):
 class Metric:
     """One row of the report.
 
+    group      heading of the report under which it stands
     better     "higher", "lower", "near 0", "near 1", or "" where no direction is better
     published  the authors' figure, with what it is comparable to; "" for none
     """
 
+    group: str
     key: str
     title: str
     unit: str
@@ -36,36 +38,40 @@ class Metric:
 RANGES = ("", "0 to 1", "-1 to 1", "correlation")
 _LONG_VIDEOS = "authors' demo videos"
 
+FILES, STABILITY, SINGING, RHYTHM = "Files", "Stability", "Singing", "Rhythm"
+REFERENCE, NETWORKS = "Against the reference", "By networks"
+
 METRICS = (
-    Metric("extra_frames", "frames beyond the song", "frames", "near 0", 0),
-    Metric("sound_difference", "sound track minus picture track", "ms", "near 0", 0),
-    Metric("uneven_intervals", "frame intervals that differ", "frames", "near 0", 0),
-    Metric("seam_ratio", "motion at seams over inside", "", "near 1", 3, f"1.15 to 1.53 ({_LONG_VIDEOS})"),
-    Metric("colour_drift", "colour drift, first to last clip", "grey levels", "near 0", 2,
+    Metric(FILES, "extra_frames", "frames beyond the song", "frames", "near 0", 0),
+    Metric(FILES, "sound_difference", "sound track minus picture track", "ms", "near 0", 0),
+    Metric(FILES, "uneven_intervals", "frame intervals that differ", "frames", "near 0", 0),
+    Metric(STABILITY, "seam_ratio", "motion at seams over inside", "", "near 1", 3,
+           f"1.15 to 1.53 ({_LONG_VIDEOS})"),
+    Metric(STABILITY, "colour_drift", "colour drift, first to last clip", "grey levels", "near 0", 2,
            f"up to 8 in 20 s ({_LONG_VIDEOS})"),
-    Metric("sharpness_change", "sharpness, first to last clip", "%", "near 0", 1,
+    Metric(STABILITY, "sharpness_change", "sharpness, first to last clip", "%", "near 0", 1,
            f"-7 in 20 s ({_LONG_VIDEOS})"),
-    Metric("flicker", "brightness flicker", "grey levels", "lower", 3),
-    Metric("static_motion", "change where nothing moves", "grey levels", "lower", 3),
-    Metric("mouth_range", "range of the mouth opening", "", "", 3),
-    Metric("singing_sync", "mouth against vocal level, best lag", "correlation", "higher", 3),
-    Metric("sync_chance", "the same against the voice moved around", "correlation", "", 3),
-    Metric("singing_lag", "mouth later than the voice", "frames", "near 0", 0),
-    Metric("rest_motion", "mouth motion in rests over in song", "", "lower", 3),
-    Metric("beat_alignment", "beat alignment of the head", "0 to 1", "higher", 3),
-    Metric("beat_chance", "the same against shifted beats", "0 to 1", "", 3),
-    Metric("head_motion", "spread of the head's position", "% of the eyes' distance", "", 1),
-    Metric("psnr", "PSNR against the reference", "dB, range 255", "higher", 2,
+    Metric(STABILITY, "flicker", "brightness flicker", "grey levels", "lower", 3),
+    Metric(STABILITY, "static_motion", "change where nothing moves", "grey levels", "lower", 3),
+    Metric(SINGING, "mouth_range", "range of the mouth opening", "", "", 3),
+    Metric(SINGING, "singing_sync", "mouth against vocal level, best lag", "correlation", "higher", 3),
+    Metric(SINGING, "sync_chance", "the same against the voice moved around", "correlation", "", 3),
+    Metric(SINGING, "singing_lag", "mouth later than the voice", "frames", "near 0", 0),
+    Metric(SINGING, "rest_motion", "mouth motion in rests over in song", "", "lower", 3),
+    Metric(RHYTHM, "beat_alignment", "beat alignment of the head", "0 to 1", "higher", 3),
+    Metric(RHYTHM, "beat_chance", "the same against shifted beats", "0 to 1", "", 3),
+    Metric(RHYTHM, "head_motion", "spread of the head's position", "% of the eyes' distance", "", 1),
+    Metric(REFERENCE, "psnr", "PSNR against the reference", "dB, range 255", "higher", 2,
            "30.7 (paper; uint8 wrap-around, not comparable)"),
-    Metric("ssim", "SSIM against the reference", "0 to 1", "higher", 4, "0.64 (paper)"),
-    Metric("lpips", "LPIPS against the reference", "", "lower", 4),
-    Metric("mouth_match", "mouth against the reference's, best lag", "correlation", "higher", 3),
-    Metric("mouth_match_lag", "mouth later than the reference's", "frames", "near 0", 0),
-    Metric("fid", "FID against the reference", "", "lower", 2),
-    Metric("fvd", "FVD against the reference", "", "lower", 1),
-    Metric("lse_c", "LSE-C", "", "higher", 3),
-    Metric("lse_d", "LSE-D", "", "lower", 3),
-    Metric("identity", "identity, cosine to the portrait", "-1 to 1", "higher", 3),
+    Metric(REFERENCE, "ssim", "SSIM against the reference", "0 to 1", "higher", 4, "0.64 (paper)"),
+    Metric(REFERENCE, "lpips", "LPIPS against the reference", "", "lower", 4),
+    Metric(REFERENCE, "mouth_match", "mouth against the reference's, best lag", "correlation", "higher", 3),
+    Metric(REFERENCE, "mouth_match_lag", "mouth later than the reference's", "frames", "near 0", 0),
+    Metric(REFERENCE, "fid", "FID against the reference", "", "lower", 2),
+    Metric(REFERENCE, "fvd", "FVD against the reference", "", "lower", 1),
+    Metric(NETWORKS, "lse_c", "LSE-C", "", "higher", 3),
+    Metric(NETWORKS, "lse_d", "LSE-D", "", "lower", 3),
+    Metric(NETWORKS, "identity", "identity, cosine to the portrait", "-1 to 1", "higher", 3),
 )  # fmt: skip
 BY_KEY = {metric.key: metric for metric in METRICS}
 

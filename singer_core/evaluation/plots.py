@@ -109,7 +109,8 @@ def _plot_beats(axes: Axes, found: Evaluation) -> None:
     turns = curves["movements"]
     axes.plot(turns, 0 * turns, "^", color="tab:blue", ms=6, clip_on=False, label="turning points")
     axes.set_ylim(0, 1.05 * top)
-    axes.set_title("Head motion and beats", loc="left", fontsize=9)
+    unit = "distances of the eyes" if "head_motion" in found.values else "grey levels outside the lip box"
+    axes.set_title(f"Head motion ({unit}, a frame) and beats", loc="left", fontsize=9)
 
 
 def _plot_drift(axes: Axes, found: Evaluation) -> None:

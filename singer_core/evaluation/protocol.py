@@ -32,9 +32,9 @@ from singer_core.evaluation.distance import frechet_distance
 from singer_core.evaluation.evaluate import Material, evaluate, film_features
 from singer_core.evaluation.files import Files, read_material
 from singer_core.evaluation.footage import open_footage
-from singer_core.evaluation.metric import BY_KEY, METRICS, NotComputedError, shown
+from singer_core.evaluation.metric import BY_KEY, METRICS, Metric, NotComputedError, shown
 from singer_core.evaluation.networks import WINDOW
-from singer_core.evaluation.report import STYLE
+from singer_core.evaluation.report import grouped, page_of
 from singer_core.files import renamed_on_success, write_text
 
 logger = logging.getLogger(__name__)
@@ -174,6 +174,7 @@ def _write_features(key: str, material: Material, results: Path, name: str) -> N
 def aggregate(protocol: Protocol, pairs: Sequence[Pair], results: Path) -> dict[str, Any]:
     """Mean, 95 % interval and count of every metric over the pairs; FID and FVD of the set.
 
+    Of what is best near 0 also the mean size, because in the mean +3 and -3 cancel.
     The interval is the percentile bootstrap over pairs, 2000 resamples, always the same ones. FID and FVD
     have none: they are biased by the number of samples, which is stated instead.
     """
@@ -187,6 +188,8 @@ def aggregate(protocol: Protocol, pairs: Sequence[Pair], results: Path) -> dict[
                 "mean": float(np.mean(values)), "low": low, "high": high, "pairs": len(values),
                 "unit": metric.unit, "better": metric.better,
             }  # fmt: skip
+            if metric.better == "near 0":
+                metrics[metric.key]["size"] = float(np.mean(np.abs(values)))
     missing = {key: reason for row in rows for key, reason in row["not_computed"].items()}
     lacking = {key for row in rows for key in row["lacking"]}
     for key in SET_METRICS:
@@ -224,7 +227,7 @@ def summary_text(table: Mapping[str, Any]) -> str:
         f"{name}: {len(table['pairs'])} pairs at {fps:g} fps; {table['interval']}",
         "",
     ]
-    lines += [f"{title:<42} {value:>24}  {spread}".rstrip() for title, value, spread, _ in _rows(table)]
+    lines += [f"{metric.title:<42} {value:>24}  {spread}".rstrip() for metric, value, spread in _rows(table)]
     if table["not_computed"]:
         lines += ["", "not computed:", *(f"  {key}: {why}" for key, why in table["not_computed"].items())]
     return "\n".join(lines)
@@ -233,32 +236,38 @@ def summary_text(table: Mapping[str, Any]) -> str:
 def summary_page(table: Mapping[str, Any]) -> str:
     """The table as an HTML file."""
     title = f"{table['protocol']['name']}: {len(table['pairs'])} pairs"
-    cells = "".join(
-        f"<tr><td>{html.escape(name)}</td><td class='value'>{html.escape(value)}</td>"
-        f"<td class='quiet'>{html.escape(spread)}</td><td class='quiet'>{html.escape(published)}</td></tr>"
-        for name, value, spread, published in _rows(table)
-    )
+    rows = []
+    for metric, value, spread in _rows(table):
+        cells = (metric.title, value, spread, metric.better, metric.published)
+        classes = ("", "value", "quiet", "quiet", "quiet")
+        both = zip(cells, classes, strict=True)
+        row = "".join(f"<td class='{name}'>{html.escape(text)}</td>" for text, name in both)
+        rows.append((metric, f"<tr>{row}</tr>"))
     missing = "".join(f"<li>{key}: {html.escape(why)}</li>" for key, why in table["not_computed"].items())
-    return (
-        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{html.escape(title)}</title>"
-        f"<style>{STYLE}</style></head><body><h1>{html.escape(title)}</h1>"
-        f"<p class='facts'>{table['protocol']['fps']:g} fps; {html.escape(table['interval'])}</p>"
-        "<table><tr><th>metric</th><th class='value'>mean</th><th>interval</th>"
+    head = (
+        "<tr><th>metric</th><th class='value'>mean</th><th>interval</th><th>better</th>"
         "<th>the authors' SINGER</th></tr>"
-        f"{cells}</table><ul class='quiet'>{missing}</ul></body></html>"
+    )
+    return page_of(
+        title,
+        f"<h1>{html.escape(title)}</h1>"
+        f"<p class='facts'>{table['protocol']['fps']:g} fps; {html.escape(table['interval'])}</p>"
+        f"<div class='wide'><table>{head}{grouped(rows, 5)}</table></div>"
+        f"<h2>Not computed</h2><ul class='quiet'>{missing}</ul>",
     )
 
 
-def _rows(table: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """(title, mean, interval or counts, published) of what was measured."""
+def _rows(table: Mapping[str, Any]) -> list[tuple[Metric, str, str]]:
+    """(metric, mean, interval or counts) of what was measured."""
     rows = []
     for key, entry in table["metrics"].items():
         if "low" in entry:
             places = BY_KEY[key].decimals + 1
             spread = f"[{entry['low']:.{places}f}, {entry['high']:.{places}f}] of {entry['pairs']}"
+            spread += f", size {entry['size']:.{places}f}" if "size" in entry else ""
         else:
             spread = f"{entry['samples'][0]} against {entry['samples'][1]} samples"
-        rows.append((BY_KEY[key].title, shown(key, entry["mean"]), spread, BY_KEY[key].published))
+        rows.append((BY_KEY[key], shown(key, entry["mean"]), spread))
     return rows
 
 

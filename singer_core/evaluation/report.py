@@ -7,7 +7,7 @@ import html
 import io
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from singer_core import __version__
@@ -28,8 +28,10 @@ th, td { text-align: left; padding: .28rem .7rem .28rem 0; border-bottom: 1px so
          vertical-align: top; }
 th { font-weight: 600; } th.value, td.value { text-align: right; white-space: nowrap; }
 td.value { font-variant-numeric: tabular-nums; } td.quiet, .quiet { color: #777; }
+tr.group th { padding-top: 1rem; color: #777; font-weight: 400; }
 ul.findings li { color: #a3341a; } p.clean { color: #2a6b2a; }
-img { max-width: 100%; display: block; margin: 1rem 0; }
+.wide { overflow-x: auto; margin: 1rem 0; } .wide img { display: block; max-width: 100%; min-width: 38rem; }
+@media (max-width: 40rem) { body { margin: 1rem auto; font-size: 14px; } td.value { white-space: normal; } }
 """
 
 
@@ -63,10 +65,29 @@ def write_html(path: Path, videos: Sequence[Evaluation]) -> Path:
     if len(videos) > 1:
         body.append(_comparison(videos))
     body += [_section(found, heading=len(videos) > 1) for found in videos]
-    page = f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{html.escape(title)}</title>"
-    page += f"<style>{STYLE}</style></head><body>{''.join(body)}"
-    page += f"<p class='quiet'>singer {__version__}. Definitions: docs/evaluation.md.</p></body></html>"
-    return write_text(path, page)
+    body.append(f"<p class='quiet'>singer {__version__}. Definitions: docs/evaluation.md.</p>")
+    return write_text(path, page_of(title, "".join(body)))
+
+
+def page_of(title: str, body: str) -> str:
+    """A whole HTML document."""
+    return (
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body>{body}</body></html>"
+    )
+
+
+def grouped(rows: Iterable[tuple[Metric, str]], columns: int) -> str:
+    """Table rows (metric, HTML) in the order of the metrics, each group of them under its heading."""
+    parts: list[str] = []
+    group = ""
+    for metric, row in rows:
+        if metric.group != group:
+            group = metric.group
+            parts.append(f"<tr class='group'><th colspan='{columns}'>{html.escape(group)}</th></tr>")
+        parts.append(row)
+    return "".join(parts)
 
 
 def _facts(found: Evaluation) -> str:
@@ -106,15 +127,20 @@ def _table(found: Evaluation) -> str:
     for metric in METRICS:
         if metric.key in found.values:
             value = shown(metric.key, found.values[metric.key])
-            rows.append(_row(metric, f"<td class='value'>{html.escape(value)}</td>", metric.published))
+            rows.append(
+                (metric, _row(metric, f"<td class='value'>{html.escape(value)}</td>", metric.published))
+            )
+    missing = []
     for reason, keys in _reasons(found).items():
         names = ", ".join(metric.title for metric in METRICS if metric.key in keys)
-        rows.append(
+        missing.append(
             f"<tr><td class='quiet'>{html.escape(names)}</td>"
-            f"<td class='quiet' colspan='3'>not computed: {html.escape(reason)}</td></tr>"
+            f"<td class='quiet' colspan='3'>{html.escape(reason)}</td></tr>"
         )
+    if missing:
+        missing.insert(0, "<tr class='group'><th colspan='4'>Not computed</th></tr>")
     head = "<tr><th>metric</th><th class='value'>value</th><th>better</th><th>the authors' SINGER</th></tr>"
-    return f"<table>{head}{''.join(rows)}</table>"
+    return f"<table>{head}{grouped(rows, 4)}{''.join(missing)}</table>"
 
 
 def _row(metric: Metric, cells: str, published: str) -> str:
@@ -133,9 +159,9 @@ def _comparison(videos: Sequence[Evaluation]) -> str:
                 shown(metric.key, f.values[metric.key]) if metric.key in f.values else "-" for f in videos
             ]
             joined = "".join(f"<td class='value'>{html.escape(cell)}</td>" for cell in cells)
-            rows.append(_row(metric, joined, metric.published))
+            rows.append((metric, _row(metric, joined, metric.published)))
     head = f"<tr><th>metric</th>{names}<th>better</th><th>the authors' SINGER</th></tr>"
-    return f"<table>{head}{''.join(rows)}</table>"
+    return f"<div class='wide'><table>{head}{grouped(rows, len(videos) + 3)}</table></div>"
 
 
 def _plots(found: Evaluation) -> str:
@@ -156,4 +182,5 @@ def _sheet(found: Evaluation) -> str:
 
 def _image(png: bytes, alt: str) -> str:
     data = base64.b64encode(png).decode("ascii")
-    return f"<img alt='{html.escape(alt, quote=True)}' src='data:image/png;base64,{data}'>"
+    source = f"src='data:image/png;base64,{data}'"
+    return f"<div class='wide'><img alt='{html.escape(alt, quote=True)}' {source}></div>"

@@ -86,20 +86,20 @@ def seams(step: Floats, stride: int, shared: int = 0) -> Seams | None:
     without motion, and where nothing lies between two seams.
 
     step   (s,) change from the frame before, any unit, the first value ignored
-    The same ratio is taken at the places of the clip that touch no seam: the chance band is the largest of
-    those, and three standard deviations of them, above 1.
+    What happens by chance is told by stretches as long as a seam that touch none: the band is three standard
+    deviations of the mean of as many of them as there are seams, and what any one place of the clip has.
     """
-    places = range(shared + 1, stride - shared)
-    if len(step) < 2 * stride or not places or step[1:].mean() < 1e-9:
+    inside = np.arange(shared + 1, stride - shared)
+    if len(step) < 2 * stride or not len(inside) or step[1:].mean() < 1e-9:
         return None
-    index = np.arange(len(step))
-
-    def ratio(chosen: NDArray[np.bool_]) -> float:
-        return float(step[1:][chosen[1:]].mean() / max(step[1:][~chosen[1:]].mean(), 1e-9))
-
-    others = np.array([ratio((index - place) % stride <= shared) for place in places])
-    band = max(float(others.max() - 1), 3 * float(others.std()))
-    return Seams(ratio(at_seams(len(step), stride, shared)), band)
+    seam = at_seams(len(step), stride, shared)
+    rest = max(float(step[1:][~seam[1:]].mean()), 1e-9)
+    stretches = np.convolve(step, np.ones(shared + 1) / (shared + 1), mode="valid")  # by their first step
+    place = np.arange(len(stretches)) % stride
+    elsewhere = stretches[np.isin(place, inside)] / rest
+    spread = 3 * float(elsewhere.std()) / len(step[stride::stride]) ** 0.5
+    most = max(float(stretches[place == p].mean()) for p in inside) / rest - 1
+    return Seams(float(step[seam].mean()) / rest, max(spread, most))
 
 
 def colour_drift(colour: Floats, clip: int) -> Floats | None:

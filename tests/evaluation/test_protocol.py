@@ -16,7 +16,15 @@ from made_up import singer
 from singer_core.cli import main
 from singer_core.evaluation import networks
 from singer_core.evaluation.files import Files
-from singer_core.evaluation.protocol import PROTOCOLS, aggregate, bootstrap_interval, find_pairs, measure_pair
+from singer_core.evaluation.protocol import (
+    PROTOCOLS,
+    Pair,
+    aggregate,
+    bootstrap_interval,
+    find_pairs,
+    measure_pair,
+    summary_text,
+)
 
 NAMES = ("anna_01", "ben_02", "cleo_03")
 
@@ -91,6 +99,16 @@ def test_set_distances_come_from_the_features_of_all_pairs(copied):
     ]
     assert table["metrics"]["fvd"]["mean"] == pytest.approx(frechet_distance(*sets))
     assert "fvd" not in table["not_computed"] and "fid" in table["not_computed"]
+
+
+def test_what_is_best_near_zero_has_a_size_that_does_not_cancel(tmp_path):
+    for name, drift in (("a", 3.0), ("b", -3.0)):
+        row = {"metrics": {"colour_drift": {"value": drift}}, "not_computed": {}, "lacking": []}
+        (tmp_path / f"{name}.json").write_text(json.dumps(row))
+    table = aggregate(PROTOCOLS["shv"], [Pair(name, tmp_path, tmp_path) for name in "ab"], tmp_path)
+    drift = table["metrics"]["colour_drift"]
+    assert (drift["mean"], drift["size"]) == (0, 3)
+    assert "[-3.000, 3.000] of 2, size 3.000" in summary_text(table)
 
 
 def test_a_list_says_which_pairs_count(copied):
