@@ -130,11 +130,11 @@ def _song_of(guider: Any) -> SongConditions:
 
 def _draw(noise: Any, like: Tensor, plan: list[Clip], form: LongForm) -> Tensor:
     """(clips, f, 4, h, w) float32: noise of its own for every clip, or the first one's, shuffled."""
-    frames = form.clip_frames
+    frames, empty = form.clip_frames, torch.zeros(1, *like.shape[1:])
     if form.clip_noise == "fresh":
-        drawn = noise.generate_noise({"samples": torch.zeros(len(plan) * frames, *like.shape[1:])})
+        drawn = noise.generate_noise({"samples": empty.expand(len(plan) * frames, -1, -1, -1)})
         return drawn.unflatten(0, (len(plan), frames))
-    first = noise.generate_noise({"samples": torch.zeros(frames, *like.shape[1:])})
+    first = noise.generate_noise({"samples": empty.expand(frames, -1, -1, -1)})
     generator = torch.Generator().manual_seed(noise.seed)
     torch.randn(first.shape, generator=generator)  # so that shuffling goes on behind the noise
     return torch.stack([first[rows] for rows in shared_noise_rows(plan, generator)])

@@ -31,9 +31,10 @@ def frames_from(audio: AudioFeatures, first: int, length: int) -> int:
 
 
 def empty_latents(portrait: Portrait, frames: int) -> Tensor:
-    """Zeros (frames, 4, h, w) of the portrait's size."""
+    """Zeros (frames, 4, h, w) of the portrait's size, in the memory of one frame."""
     h, w = (side // constants.VAE_STRIDE for side in portrait.image.shape[-2:])
-    return torch.zeros(frames, constants.LATENT_CHANNELS, h, w, device=mm.intermediate_device())
+    zeros = torch.zeros(1, constants.LATENT_CHANNELS, h, w, device=mm.intermediate_device())
+    return zeros.expand(frames, -1, -1, -1)
 
 
 def condition_song(

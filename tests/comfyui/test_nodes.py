@@ -216,6 +216,12 @@ def test_frames_outside_the_song_are_named(conditions):
         conditions(4, previous_frames=torch.zeros(1, 128, 128, 3))
 
 
+def test_empty_latents_take_the_memory_of_one_frame(conditions):
+    latents = conditions(0)[2]["samples"]
+    assert latents.shape == (8, 4, 16, 16) and not latents.any()
+    assert latents.untyped_storage().nbytes() == latents[0].numel() * latents.element_size()
+
+
 def test_a_chained_song_is_what_one_run_gives(core, pack, vae, model, conditions):
     """The second clip conditioned on the decoded end of the first, by hand and by `Sample SINGER Video`."""
     import comfy.samplers
