@@ -1,5 +1,5 @@
-"""Times one denoiser step, the reference pass and a whole clip: ours beside the authors' code, in the same
-run.
+"""Times a denoiser step, the reference pass, a whole clip, decoding and audio features: ours beside the
+authors' code, in the same run.
 
     python bench/denoiser.py
     python bench/denoiser.py --reference CHECKOUT --reference-python CHECKOUT_VENV/bin/python
@@ -10,12 +10,14 @@ measured alone. The authors' code runs in a process of its own, by its own Pytho
 
 A *step* is what a sampler asks for: the predictions of the unconditional and of the conditional half, and
 their guided sum. A *clip* is everything after the VAE: projections, MSM, face locator, reference pass and
-DDIM steps; what is computed once per clip counts there, and only there.
+DDIM steps; what is computed once per clip counts there, and only there. *decode* turns a clip's latents into
+pictures, *audio* a song of noise into features; VAE and encoder (wav2vec2-base's size) have random weights.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -30,11 +32,24 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from material import REGIONS, WIDTHS, authors_config, clip_inputs, write_given_weights, write_random_weights
+from material import (
+    REGIONS,
+    SONG_RATE,
+    WIDTHS,
+    authors_config,
+    clip_inputs,
+    random_encoder,
+    random_vae,
+    write_given_weights,
+    write_random_weights,
+)
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from singer_core import constants
+from singer_core.audio.wav2vec2 import Wav2Vec2FrontEnd
+from singer_core.audio.waveform import Waveform
+from singer_core.network.autoencoder import Autoencoder, load_autoencoder
 from singer_core.network.checkpoint import load_network, open_checkpoint
 from singer_core.network.conditions import (
     CONDITIONAL,
@@ -47,7 +62,8 @@ from singer_core.network.schedule import ddim
 
 TIMESTEP = 499
 AUTHORS_NETWORK = Path("models", "models", "unet_3d_revised.py")
-WORK = ("step", "reference", "clip")
+WORK = ("step", "reference", "clip", "decode", "audio")
+VAE, ENCODER = "vae", "wav2vec2"  # folders of random weights beside the inputs
 CPU_DTYPE = torch.float32
 ACCELERATOR_DTYPE = torch.float16  # there the authors' wavelet matrices are float16, and float32 fails
 
@@ -72,6 +88,19 @@ class Ours:
         self.latents = self.given["latents"][0].transpose(0, 1)  # (f, 4, h, w)
         self.tokens = self._tokens()
         self.conditions = self._conditions()
+        self.vae, self.encoder = (inputs.with_name(name) for name in (VAE, ENCODER))
+
+    @functools.cached_property
+    def autoencoder(self) -> Autoencoder:
+        return load_autoencoder(self.vae, self.network.dtype, self.device)
+
+    @functools.cached_property
+    def front_end(self) -> Wav2Vec2FrontEnd:
+        return Wav2Vec2FrontEnd.load(self.encoder)
+
+    def _heard(self) -> Tensor:
+        song = Waveform(self.given["song"].float().cpu(), SONG_RATE)
+        return self.front_end.encode(song, constants.FPS, device=self.device).features
 
     def _tokens(self) -> Tensor:
         identity = self.given["identity"]
@@ -116,6 +145,8 @@ class Ours:
             "reference": self._reference,
             "step": lambda: self._guided(self.latents, TIMESTEP, self.conditions),
             "clip": lambda: self._clip(steps),
+            "decode": lambda: self.autoencoder.decode(self.latents),
+            "audio": self._heard,
         }
         wait = getattr(torch, self.device.type).synchronize
         wait()
@@ -124,7 +155,8 @@ class Ours:
         wait()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         if out is not None and isinstance(result, Tensor):
-            save_file({"out": result.transpose(0, 1)[None].float().cpu().contiguous()}, out)
+            frames_behind = result.transpose(0, 1)[None] if work != "audio" else result
+            save_file({"out": frames_behind.float().cpu().contiguous()}, out)
         return wall, cpu
 
 
@@ -233,6 +265,8 @@ def compare(args: argparse.Namespace, device: torch.device, folder: Path) -> dic
             "weights": str(weights),
             "inputs": str(inputs),
             "threads": args.threads,
+            "vae": str(folder / VAE),
+            "encoder": str(folder / ENCODER),
         }
         load |= {"device": str(device), "dtype": str(dtype).removeprefix("torch.")}
         authors = Authors(args.reference_python, args.reference, folder / "reference.log", load)
@@ -300,9 +334,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=4, help="DDIM steps of the whole clip (default: 4)")
     parser.add_argument("--runs", type=int, default=7, help="timed runs of each side (default: 7)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each side (default: 1)")
-    parser.add_argument(
-        "--work", nargs="+", choices=WORK, default=WORK, help="what to time (default: all three)"
-    )
+    parser.add_argument("--work", nargs="+", choices=WORK, default=WORK, help="what to time (default: all)")
     parser.add_argument(
         "--device", help="measure on this device alone (default: the CPU, and the accelerator if any)"
     )
@@ -329,6 +361,10 @@ def main(argv: list[str] | None = None) -> None:
             write_random_weights(folder / "weights.safetensors", WIDTHS[args.width])
         arch = open_checkpoint(folder / "weights.safetensors").architecture
         save_file(clip_inputs(arch, args.frames), folder / "inputs.safetensors")
+        if "decode" in args.work:
+            random_vae(args.width).save_pretrained(folder / VAE)
+        if "audio" in args.work:
+            random_encoder().save_pretrained(folder / ENCODER)
         print(", ".join(f"{name} {value}" for name, value in report.items()))
         if args.reference is None:
             print("Ours alone: --reference DIR measures the authors' code beside it.")

@@ -29,10 +29,10 @@ from typing import Any
 
 import torch
 import torch._dynamo
-from denoiser import TIMESTEP, Authors, Ours, device_name, relative_difference
-from material import authors_config
+from denoiser import ENCODER, TIMESTEP, VAE, Authors, Ours, device_name, relative_difference
+from material import authors_config, random_vae
 from safetensors.torch import load_file
-from stages import operations_of, peak_rate, random_vae, seconds_of, wait_for, write_material
+from stages import operations_of, peak_rate, seconds_of, wait_for, write_material
 
 from singer_core import constants
 from singer_core.files import write_text
@@ -122,7 +122,7 @@ def measure_ours(report: Report, chosen: Setting, dtype: torch.dtype, weights: P
     rate = peak_rate(device, dtype)
     report.add(f"{name}: matrix product, TFLOP/s", rate / 1e12)
     ours = Ours(weights, inputs, device, dtype)
-    vae = random_vae(chosen.width, device, dtype)
+    vae = Autoencoder(random_vae(chosen.width).to(device, dtype))
 
     def step() -> object:
         return ours._guided(ours.latents, TIMESTEP, ours.conditions)
@@ -185,6 +185,8 @@ def measure_authors(
         "threads": torch.get_num_threads(),
         "device": str(chosen.device),
         "dtype": str(dtype).removeprefix("torch."),
+        "vae": str(folder / VAE),
+        "encoder": str(folder / ENCODER),
     }
     authors = Authors(args.reference_python, args.reference, folder / "reference.log", load)
     try:

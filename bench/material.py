@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor
+from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from singer_core import constants
 from singer_core.network.architecture import Architecture
@@ -20,6 +22,9 @@ from singer_core.weights import open_weights
 
 REGIONS = ("full", "face", "lip")
 REGION_WEIGHTS = (1.0, 0.8, 1.3)  # three different ones, so that a mix-up shows in the difference
+
+VAE_WIDTHS = {"tiny": (32, 32, 32, 32), "small": (32, 64, 64, 64), "full": (128, 256, 512, 512)}
+SONG_RATE, AUDIO_SECONDS = 16_000, 2.56  # of the noise that audio encoders hear
 
 SPREAD = 0.5  # of matrices and kernels; at 1 the random layers amplify rounding errors from step to step
 
@@ -59,6 +64,27 @@ def random_tensor(name: str, shape: tuple[int, ...], random: torch.Generator) ->
     if name.endswith(("dct_layer.weight", "hidden_spectral_weighting.weight")):
         return value / shape[-1]
     return value * SPREAD / (value[0].numel() ** 0.5)
+
+
+def random_vae(width: str) -> AutoencoderKL:
+    """A VAE of random weights; at full width it has the published widths."""
+    widths = VAE_WIDTHS[width]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return AutoencoderKL(
+            block_out_channels=widths,
+            down_block_types=("DownEncoderBlock2D",) * len(widths),
+            up_block_types=("UpDecoderBlock2D",) * len(widths),
+            layers_per_block=2,
+            latent_channels=constants.LATENT_CHANNELS,
+        ).eval()
+
+
+def random_encoder() -> Wav2Vec2Model:
+    """wav2vec2-base with random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Wav2Vec2Model(Wav2Vec2Config()).eval()
 
 
 def write_weights(
@@ -101,7 +127,7 @@ def clip_inputs(arch: Architecture, frames: int, seed: int = 1) -> dict[str, Ten
 
     latents (1, 4, f, h, w); ref_latents (3, 4, h, w): portrait and two carried frames; identity (1, e);
     windows (1, f, k, 1, l * d); region (H, W) uint8; {full, face, lip}_{level} (1, n) in [0, 1];
-    region_weights (3,)
+    region_weights (3,); song (1, samples) at SONG_RATE
     """
     random = torch.Generator().manual_seed(seed)
     size = constants.VAE_STRIDE * (arch.sfm_width or constants.SFM_WIDTH)
@@ -114,6 +140,7 @@ def clip_inputs(arch: Architecture, frames: int, seed: int = 1) -> dict[str, Ten
         "windows": torch.randn(1, frames, constants.AUDIO_WINDOW, 1, arch.frame_features, generator=random),
         "region": box,
         "region_weights": torch.tensor(REGION_WEIGHTS),
+        "song": torch.randn(1, round(AUDIO_SECONDS * SONG_RATE), generator=random) / 8,
     }
     for name, level in itertools.product(REGIONS, range(arch.levels)):
         given[f"{name}_{level}"] = torch.rand(1, (size >> level) ** 2, generator=random)

@@ -10,8 +10,8 @@ checkpointing on, which decides the branches it takes, and the reference bank ro
 One request per line and one reply per line, JSON objects both:
 
     {"do": "load", "config": {...}, "weights": path, "inputs": path, "device": "cpu", "dtype": "float32",
-     "threads": 1}                                         -> {"torch": "...", "diffusers": "..."}
-    {"do": "reference" | "step" | "clip", "t": 499, "steps": 4, "out": path or null}
+     "threads": 1, "vae": folder, "encoder": folder}       -> {"torch": "...", "diffusers": "..."}
+    {"do": "reference" | "step" | "clip" | "decode" | "audio", "t": 499, "steps": 4, "out": path or null}
                                                            -> {"seconds": ..., "cpu_seconds": ...}
 
 The process ends with its input. Layout of the inputs: `clip_inputs` in `bench/material.py`.
@@ -23,12 +23,13 @@ import argparse
 import contextlib
 import importlib.util
 import json
+import math
 import os
 import sys
 import time
 import types
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from safetensors.torch import load_file, save_file
 GUIDANCE = 3.5  # cfg_scale of the authors' configs/inference/inference.yaml
 MASKS = ("full", "face", "lip")
 LEVELS = 4
+SONG_RATE, FPS = 16_000, 25  # of their configs/inference/inference.yaml
 REFERENCE_STEP = 0  # the reference pass runs at t = 0 (face_animate_revised.py)
 
 # configs/inference/inference.yaml of the authors, the keys their constructor reads
@@ -109,6 +111,7 @@ def authors_classes(root: Path) -> types.SimpleNamespace:
     # their torch (2.2) took the re-entrant path when the caller named none; later ones want it said
     checkpointing.checkpoint = partial(checkpointing.checkpoint, use_reentrant=True)
     from diffusers import DDIMScheduler
+    from models.animate.face_animate_revised import FaceAnimatePipeline
     from models.models.audio_proj import AudioProjModel
     from models.models.audio_spectral_embed import MultiSpectralAttentionLayer
     from models.models.face_locator import FaceLocator
@@ -116,6 +119,7 @@ def authors_classes(root: Path) -> types.SimpleNamespace:
     from models.models.mutual_self_attention import ReferenceAttentionControl
     from models.models.unet_2d_condition import UNet2DConditionModel
     from models.models.unet_3d_revised import UNet3DConditionModel
+    from models.models.wav2vec import Wav2VecModel
 
     return types.SimpleNamespace(
         Scheduler=DDIMScheduler,
@@ -126,6 +130,8 @@ def authors_classes(root: Path) -> types.SimpleNamespace:
         Control=ReferenceAttentionControl,
         UNet2D=UNet2DConditionModel,
         UNet3D=UNet3DConditionModel,
+        Encoder=Wav2VecModel,
+        Pipeline=FaceAnimatePipeline,
     )
 
 
@@ -257,6 +263,41 @@ class AuthorsNetwork:
         return latents
 
 
+class AuthorsEnds:
+    """What their script does before and after the network: audio features and pictures."""
+
+    def __init__(self, network: AuthorsNetwork, vae: str, encoder: str) -> None:
+        self.network, self.folders = network, {"vae": vae, "encoder": encoder}
+
+    @cached_property
+    def vae(self) -> Any:
+        from diffusers import AutoencoderKL
+
+        return AutoencoderKL.from_pretrained(self.folders["vae"]).to(self.network.device, self.network.dtype)
+
+    @cached_property
+    def encoder(self) -> torch.nn.Module:
+        encoder = self.network.classes.Encoder.from_pretrained(self.folders["encoder"], local_files_only=True)
+        return encoder.eval().to(self.network.device)
+
+    def decode(self) -> torch.Tensor:
+        """Their `decode_latents`, one frame at a time -> (1, 3, f, H, W)."""
+        holder = types.SimpleNamespace(vae=self.vae)
+        pictures = self.network.classes.Pipeline.decode_latents(holder, self.network.inputs["latents"])
+        return torch.from_numpy(pictures)
+
+    def audio(self) -> torch.Tensor:
+        """Their `AudioProcessor.preprocess` behind the separation and the file -> (s, l, d)."""
+        from transformers import Wav2Vec2FeatureExtractor
+
+        song = self.network.inputs["song"][0].float().cpu().numpy()
+        values = Wav2Vec2FeatureExtractor()(song, sampling_rate=SONG_RATE).input_values[0]
+        given = torch.from_numpy(values).float().to(self.network.device)[None]
+        frames = math.ceil(len(song) / SONG_RATE * FPS)
+        found = self.encoder(given, seq_len=frames, output_hidden_states=True)
+        return torch.stack(found.hidden_states[1:], dim=1)[0].transpose(0, 1).cpu()
+
+
 def timed(
     device: torch.device, work: Callable[[], torch.Tensor | None]
 ) -> tuple[dict[str, float], torch.Tensor | None]:
@@ -269,12 +310,14 @@ def timed(
     return {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}, result
 
 
-def answer(network: AuthorsNetwork, request: dict[str, Any]) -> dict[str, float]:
+def answer(network: AuthorsNetwork, ends: AuthorsEnds, request: dict[str, Any]) -> dict[str, float]:
     """Do what `request` asks for and say how long it took."""
     work: dict[str, Callable[[], torch.Tensor | None]] = {
         "reference": network.reference,
         "step": lambda: network.step(request["t"]),
         "clip": lambda: network.clip(request["steps"]),
+        "decode": ends.decode,
+        "audio": ends.audio,
     }
     seconds, result = timed(network.device, work[request["do"]])
     if result is not None and request.get("out"):
@@ -298,11 +341,12 @@ def serve(root: Path) -> None:
                     torch.device(request["device"]),
                     getattr(torch, request["dtype"]),
                 )
+                ends = AuthorsEnds(network, request["vae"], request["encoder"])
                 reply: dict[str, Any] = {"torch": torch.__version__, "diffusers": version("diffusers")}
             elif network is None:
                 raise RuntimeError("the first request must be `load`")
             else:
-                reply = answer(network, request)
+                reply = answer(network, ends, request)
             replies.write(json.dumps(reply) + "\n")
             replies.flush()
 
