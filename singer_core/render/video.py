@@ -7,6 +7,7 @@ is not here.
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import logging
 import math
@@ -96,8 +97,9 @@ class VideoWriter:
     The same pictures and sound give the same bytes (on a machine with as many cores).
 
     Raises, before anything is written, what `check_output` raises, FileNotFoundError where there is no audio
-    file, and ValueError on a number out of range or a file without sound; later, RuntimeError with ffmpeg's
-    last words if ffmpeg fails, and ValueError if the count of pictures is not the announced one.
+    file, and ValueError on a number out of range or a file without sound; later, OSError (ENOSPC) naming the
+    space where the disk is full, RuntimeError with ffmpeg's last words if it fails otherwise, and ValueError
+    if the count of pictures is not the announced one.
     """
 
     def __init__(
@@ -240,17 +242,32 @@ class VideoWriter:
         os.replace(self._part, self.path)
         log.info("Wrote %s: %d pictures, %s a second.", self.path, self.frames, self.fps)
 
-    def _failure(self) -> RuntimeError:
+    def _failure(self) -> OSError | RuntimeError:
         assert self._ffmpeg is not None and self._words is not None
         try:
             code = self._ffmpeg.wait(timeout=10)  # it stopped reading; let it finish speaking
         except subprocess.TimeoutExpired:
             self._ffmpeg.kill()
             code = self._ffmpeg.wait()
+        said = _last_words(self._words)
+        if os.strerror(errno.ENOSPC) in said:
+            return self._no_space()
         return RuntimeError(
             f"ffmpeg stopped with code {code} while writing {self.path} "
-            f"(picture {self.written} of {self.frames}): {_last_words(self._words)}"
+            f"(picture {self.written} of {self.frames}): {said}"
         )
+
+    def _no_space(self) -> OSError:
+        held = self._part.stat().st_size if self._part.exists() else 0
+        whole = held * self.frames / max(self.written, 1) / 1e6
+        folder = self.path.absolute().parent
+        error = OSError(
+            f"The disk that holds {folder} is full: {self.path.name} takes "
+            f"{held / 1e6:.1f} MB at picture {self.written} of {self.frames}, all of it about {whole:.1f} "
+            "MB. Free some space and run the same again, or choose a folder on another disk."
+        )
+        error.errno = errno.ENOSPC
+        return error
 
     def _clean_up(self) -> None:
         assert self._ffmpeg is not None and self._words is not None

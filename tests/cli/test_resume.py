@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+import torch
 from PIL import Image
 
 from singer_core.cli import main
@@ -218,6 +219,26 @@ def test_three_kills_at_random_moments_leave_no_trace_in_the_file_or_the_folders
     subprocess.run(command, check=True, env=environment, capture_output=True)
     assert film.read_bytes() == unbroken
     assert contents(tmp_path) == ["out/film.mp4"]
+
+
+def test_two_runs_of_one_song_at_once_both_give_the_whole_file(arguments, tmp_path):
+    film, other = tmp_path / "out" / "film.mp4", tmp_path / "out" / "other.mp4"
+    assert main(arguments("--no-resume")) == 0
+    unbroken = film.read_bytes()
+    film.unlink()
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RUN, *arguments("--out", str(out))],
+            env=environment,
+            stderr=subprocess.PIPE,
+        )
+        for out in (film, film, other)
+    ]
+    errors = [process.communicate(timeout=600)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], errors
+    assert film.read_bytes() == other.read_bytes() == unbroken
+    assert contents(tmp_path) == ["out/film.mp4", "out/other.mp4"]
 
 
 def test_an_interrupt_within_a_clip_costs_no_more_than_the_step(arguments, tmp_path, monkeypatch):

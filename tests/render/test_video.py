@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -269,6 +270,20 @@ def test_a_failure_of_ffmpeg_is_told_in_its_own_words(tmp_path):
         VideoWriter(tmp_path / "out.mp4", wide, 25, frames=100) as writer,
     ):
         writer.write(grey(1, wide).expand(100, -1, -1, -1))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full to stand for a full disk")
+def test_a_full_disk_is_told_with_the_space(tmp_path, monkeypatch):
+    command = VideoWriter._command
+    monkeypatch.setattr(VideoWriter, "_command", lambda self: [*command(self)[:-1], "file:/dev/full"])
+    said = r"is full: out\.mp4 takes 0\.0 MB at picture \d+ of 500, all of it about"
+    with (
+        pytest.raises(OSError, match=said) as caught,
+        VideoWriter(tmp_path / "out.mp4", SIZE, 25, frames=500) as writer,
+    ):
+        writer.write(torch.rand(500, 3, *SIZE))
+    assert caught.value.errno == errno.ENOSPC
     assert list(tmp_path.iterdir()) == []
 
 
