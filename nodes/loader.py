@@ -109,7 +109,7 @@ class SingerDemoLoader(io.ComfyNode):
                 io.Model.Output(
                     display_name="model",
                     tooltip="A small network for drawn faces of 128 x 128 pixels, in the paper's mode; "
-                    "guidance 1.5, 8 steps.",
+                    "guidance 1.25, 4 steps.",
                 ),
                 io.Vae.Output(display_name="vae", tooltip="The VAE that the model was trained with."),
                 SingerPortraitType.Output(

@@ -290,7 +290,7 @@ def test_a_missing_package_is_named_with_its_remedy(pack, monkeypatch):
         pack("video").SingerVideo.execute({"samples": torch.zeros(2, 4, 16, 16)}, None, 25.0, 0.0, 18)
 
 
-def test_every_node_has_a_help_page_and_a_chinese_name(node_classes):
+def test_every_node_has_a_help_page_and_a_chinese_text(node_classes):
     root = SNAPSHOT.parents[2]
     chinese = json.loads((root / "locales/zh/nodeDefs.json").read_text(encoding="utf-8"))
     for node in node_classes:
@@ -300,4 +300,10 @@ def test_every_node_has_a_help_page_and_a_chinese_name(node_classes):
         assert f"({schema.node_id}.jpg)" in page and (root / f"web/docs/{schema.node_id}.jpg").is_file()
         for socket in (*schema.inputs, *schema.outputs):
             assert socket.tooltip in page
-        assert chinese[schema.node_id]["display_name"] and chinese[schema.node_id]["description"]
+        said = chinese.pop(schema.node_id)
+        assert said["display_name"] and said["description"]
+        assert said.get("inputs", {}).keys() == {socket.id for socket in schema.inputs}
+        assert [*said.get("outputs", {})] == [str(index) for index in range(len(schema.outputs))]
+        for socket in (*said.get("inputs", {}).values(), *said.get("outputs", {}).values()):
+            assert socket["name"] and socket["tooltip"]
+    assert not chinese, "texts of nodes that are gone"
