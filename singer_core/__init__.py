@@ -6,6 +6,11 @@ Paper section -> file
     3.4  Self-adaptive Filter Module (SFM)                    network/spectral.py
     3.5  reference UNet, audio and motion modules             network/adapter.py, built from network/layers.py
     4    inference: clips of 16 frames with 2 carried frames  render/clips.py, render/pipeline.py
+Beside the paper
+    products on a CPU                                         network/linear.py
+    too little memory                                         network/memory.py
+    deep features reused between steps (DeepCache)            network/deep_cache.py
+    fewer steps, guidance, one step after another             network/schedule.py, render/sampler.py
 
 Shape letters, everywhere
     b batch            c channels           n tokens                        l encoder layers (12)
