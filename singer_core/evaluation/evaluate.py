@@ -384,8 +384,7 @@ def film_features(key: str, film: Footage, weights: Path, device: torch.device) 
     if key == "fid":
         script = networks.load_script(weights, networks.INCEPTION, "Inception of the FID authors")
         return networks.inception_features(film, script, device)
-    script = networks.load_script(weights, networks.I3D, "I3D of Kinetics-400")
-    return networks.i3d_features(film, script, device)
+    return networks.i3d_features(film, networks.load_i3d(weights, device), device)
 
 
 def _lse(material: Material) -> dict[str, float | None]:

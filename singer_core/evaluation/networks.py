@@ -6,9 +6,10 @@ Nothing is fetched. Every function raises `NotComputedError` saying which file g
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ Floats = NDArray[np.float64]
 
 INCEPTION = "inception-2015-12-05.pt"  # TorchScript, pool features (n, 2048); what clean-fid reads too
 I3D = "i3d_torchscript.pt"  # TorchScript, Kinetics-400 logits (n, 400), of StyleGAN-V
+I3D_STATE = "i3d_pretrained_400.pt"  # the same network's weights, as the package cd-fvd reads them
 I3D_SIDE = 224
 WINDOW = 16  # frames that I3D sees at once
 SYNCNET, S3FD = "syncnet_v2.model", "sfd_face.pth"
@@ -48,6 +50,20 @@ def load_script(folder: Path, name: str, source: str) -> Any:
         raise RuntimeError(f"{path} is not a TorchScript file. Fetch {name} of {source} again.") from error
 
 
+def load_i3d(folder: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """I3D of a folder: clips (1, 3, f, H, W) in [-1, 1] -> logits (1, 400). Raises as `load_script`."""
+    if (folder / I3D).is_file() or not (folder / I3D_STATE).is_file():
+        script = load_script(folder, I3D, f"I3D of StyleGAN-V; or {I3D_STATE}, with pip install cd-fvd,")
+        return functools.partial(script.to(device), rescale=False, resize=False, return_features=True)
+    try:
+        from cdfvd.third_party.i3d.pytorch_i3d import InceptionI3d
+    except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision for another torch
+        raise NotComputedError(f"pip install cd-fvd ({error})", lacking=True) from error
+    network = InceptionI3d(400, in_channels=3)
+    network.load_state_dict(torch.load(folder / I3D_STATE, weights_only=True, map_location="cpu"))
+    return network.eval().to(device)
+
+
 @torch.no_grad()
 def inception_features(footage: Footage, network: Any, device: torch.device) -> Floats:
     """(s, 2048) features of every frame; the network scales the pictures itself."""
@@ -63,14 +79,13 @@ def inception_features(footage: Footage, network: Any, device: torch.device) -> 
 
 
 @torch.no_grad()
-def i3d_features(footage: Footage, network: Any, device: torch.device) -> Floats:
+def i3d_features(footage: Footage, network: Callable[[Tensor], Tensor], device: torch.device) -> Floats:
     """(n, 400) logits of every 16-frame window, without overlap. Raises NotComputedError for fewer frames."""
-    network = network.to(device)
     rows: list[Tensor] = []
     for clip in windows(footage, WINDOW):
         scaled = F.interpolate(clip.float(), (I3D_SIDE, I3D_SIDE), mode="bilinear", align_corners=False)
         batch = (scaled / 127.5 - 1).movedim(1, 0)[None]  # f c H W -> 1 c f H W
-        logits = network(batch.to(device), rescale=False, resize=False, return_features=True)
+        logits = network(batch.to(device))
         rows.append(logits.double().cpu().reshape(1, -1))
     if not rows:
         raise NotComputedError(f"{footage.name} has {footage.frames} frames; {WINDOW} make one window")
@@ -96,9 +111,11 @@ def syncnet_errors(video: Path, sound: Path, folder: Path, device: torch.device)
             found = pipeline.inference(str(video), str(sound), cache_dir=str(Path(scratch) / "work"))
         except FileNotFoundError as error:  # the package runs `ffmpeg`
             raise NotComputedError(f"install the program ffmpeg ({error})", lacking=True) from error
+        except RuntimeError as error:  # weights of another network, or what its steps could not read
+            raise NotComputedError(f"syncnet-python failed: {error}") from error
     confidences, distances = found[1], found[2]
     if not confidences:
-        raise NotComputedError("SyncNet's detector found no face that stays for 50 frames")
+        raise NotComputedError("SyncNet's detector finds no face of over 100 pixels for over 50 frames")
     return float(np.mean(confidences)), float(np.mean(distances))
 
 
