@@ -132,8 +132,7 @@ class VideoWriter:
             raise ValueError(f"`frames` is {frames}; a video has at least 1. Check the length of the sound.")
         if not 0 <= crf <= 51:
             raise ValueError(f"`crf` is {crf}; H.264 knows 0 (lossless) to 51 (worst). 18 looks lossless.")
-        for file in self.audio:
-            _listing(file, ["-map", "0:a:0", "-frames:a", "1"], "sound")
+        self._starts = [_first_time(file) for file in self.audio]
 
     def __enter__(self) -> VideoWriter:
         self._words = tempfile.TemporaryFile()
@@ -220,7 +219,11 @@ class VideoWriter:
     def _sound(self) -> str:
         """ffmpeg's graph of the sound: every file from 0, whatever it says, their sum, and its end."""
         count, seconds = len(self.audio), f"{float(self.frames / self.fps):.9f}"
-        from_zero = [f"[{i}:a:0]asetpts=N/SR/TB[s{i}]" for i in range(1, count + 1)]
+        # Samples are counted. Where the rate changes, ffmpeg begins anew: N is 0 and STARTPTS the time there.
+        from_zero = [
+            f"[{i}:a:0]asetpts=round(STARTPTS-{float(start):.9f}/TB)+N/SR/TB[s{i}]"
+            for i, start in enumerate(self._starts, 1)
+        ]
         inputs = "".join(f"[s{i}]" for i in range(1, count + 1))
         added = "anull" if count == 1 else f"amix=inputs={count}:normalize=0"
         return ";".join([*from_zero, f"{inputs}{added},atrim=end={seconds}[sound]"])
@@ -355,6 +358,13 @@ def _listing(path: Path, output: list[str], wanted: str = "video") -> str:
         said = done.stderr.decode(errors="replace").strip()[-_TAIL:]
         raise ValueError(f"{path} holds no {wanted} that ffmpeg can read. Give another file. It says: {said}")
     return done.stdout.decode()
+
+
+def _first_time(path: Path) -> Fraction:
+    """Seconds at which the first sound begins in the file's own time. ValueError where it has none."""
+    listing = _listing(path, ["-map", "0:a:0", "-frames:a", "1"], "sound")
+    first = re.search(r"^0, *-?\d+, *(-?\d+),", listing, re.M)
+    return Fraction(0) if first is None else int(first[1]) * _time_base(listing)
 
 
 def _time_base(listing: str) -> Fraction:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from singer_core.audio.waveform import read_audio
 from singer_core.render.video import VideoWriter, check_output, probe_video, read_frames
 
 SIZE = (32, 48)
@@ -105,6 +106,44 @@ def test_sound_that_begins_late_in_its_own_file_begins_at_once(tmp_path, click):
     subprocess.run([*command, "-itsoffset", "0.3", "-i", str(click), str(late)], check=True)
     samples = np.abs(sound_of(save(tmp_path / "out.mp4", 30, audio=late)))
     assert (samples > 0.5 * samples.max()).argmax() / 48000 == pytest.approx(CLICK, abs=0.01)
+
+
+def clicks(samples: np.ndarray, rate: int) -> list[float]:
+    """Seconds at which loud stretches begin."""
+    loud = np.flatnonzero(np.abs(samples) > 0.4 * np.abs(samples).max()) / rate
+    return [float(time) for time in loud[np.diff(loud, prepend=-1.0) > 0.05]]
+
+
+def test_sound_whose_rate_changes_is_where_the_network_hears_it(tmp_path, click):
+    low = tmp_path / "low.mp3"
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-loglevel",
+        "error",
+        "-i",
+        str(click),
+        "-ar",
+        "22050",
+        str(low),
+    ]
+    subprocess.run(command, check=True)
+    both = tmp_path / "both.mp3"
+    both.write_bytes(convert(click, tmp_path / "high.mp3").read_bytes() + low.read_bytes())
+    heard = clicks(read_audio(both, 16_000, mono=True).samples[0].numpy(), 16_000)
+    assert len(heard) == 2 and heard[1] > 6
+    assert clicks(sound_of(save(tmp_path / "out.mp4", 200, audio=both)), 48_000) == pytest.approx(
+        heard, abs=0.01
+    )
+
+
+def test_several_sounds_are_added_up_each_from_its_beginning(tmp_path, click):
+    late = tmp_path / "late.wav"
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", str(click), "-af", "adelay=1000"]
+    subprocess.run([*command, "-ar", "48000", str(late)], check=True)
+    samples = sound_of(save(tmp_path / "out.mp4", 100, audio=[click, late]))
+    assert clicks(samples, 48_000) == pytest.approx([CLICK, CLICK + 1], abs=0.01)
+    alone = sound_of(save(tmp_path / "alone.mp4", 100, audio=click))
+    assert np.abs(samples).max() == pytest.approx(np.abs(alone).max(), rel=0.1)  # added, not averaged
 
 
 def test_sound_shorter_than_the_pictures_leaves_their_count_alone(tmp_path, click):
