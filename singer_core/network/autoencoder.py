@@ -17,7 +17,7 @@ from singer_core.network.memory import in_batches
 from singer_core.weights import WeightFile, open_weights
 
 State = dict[str, Tensor]
-DECODE_BATCH = 4  # pictures that an accelerator decodes at once
+DECODE_BATCH = 2  # pictures that an accelerator decodes at once
 _PREFIXES = ("first_stage_model.", "vae.")  # whole checkpoints, and our own fixtures
 
 
@@ -50,7 +50,7 @@ class Autoencoder:
     def decode(self, latents: Tensor, batch: int | None = None) -> Tensor:
         """latents (b, 4, h, w) -> pictures (b, 3, 8 h, 8 w) float32 in [0, 1], `batch` at a time.
 
-        By default one on a CPU and four elsewhere; half of that where memory runs out. Raises RuntimeError
+        By default one on a CPU and two elsewhere; half of that where memory runs out. Raises RuntimeError
         where that is too much, too.
         """
         scale = 1.0 if isinstance(self.vae, AutoencoderTiny) else constants.VAE_SCALE

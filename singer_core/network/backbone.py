@@ -58,7 +58,7 @@ class SingerNetwork(nn.Module):
             _filter_after(self.unet.mid_block, self.adapter.self_adaptive_filter)
 
     def keep_reference_aside(self) -> None:
-        """Move the reference UNet to main memory; it comes over for its one pass a clip."""
+        """Move the reference UNet to main memory; its blocks come over one by one in its pass of a clip."""
         self.reference_unet.to("cpu")
 
     @property
@@ -125,17 +125,32 @@ class SingerNetwork(nn.Module):
 
 
 @contextlib.contextmanager
-def _visiting(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """The module on `device`, and afterwards where it was."""
-    home = next(module.parameters()).device
+def _visiting(unet: nn.Module, device: torch.device) -> Iterator[None]:
+    """Each block of the UNet comes to `device` when it runs, and goes back where it was."""
+    home = next(unet.parameters()).device
     if home == device:
         yield
         return
-    module.to(device)
+    hooks = []
+    for block in _blocks(unet):
+        hooks.append(block.register_forward_pre_hook(lambda block, _args: _move(block, device)))
+        hooks.append(block.register_forward_hook(lambda block, *_: _move(block, home)))
     try:
         yield
     finally:
-        module.to(home)
+        for hook in hooks:
+            hook.remove()
+        unet.to(home)
+
+
+def _blocks(unet: nn.Module) -> list[nn.Module]:
+    """What runs as one: the UNet's children, and those of its lists."""
+    lists = [list(child) if isinstance(child, nn.ModuleList) else [child] for child in unet.children()]
+    return [block for blocks in lists for block in blocks]
+
+
+def _move(block: nn.Module, device: torch.device) -> None:
+    block.to(device)
 
 
 def _rows(tokens: Tensor, rows: int) -> Tensor:

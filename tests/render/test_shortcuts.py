@@ -6,6 +6,7 @@ import pytest
 import tiny
 import torch
 
+from singer_core.network.backbone import _blocks, _visiting
 from singer_core.network.conditions import CONDITIONAL, UNCONDITIONAL
 from singer_core.network.deep_cache import DeepCache
 from singer_core.network.memory import OutOfMemory
@@ -123,26 +124,47 @@ def test_shortcuts_out_of_range_are_refused(change, message):
         OFFICIAL.but(**change)
 
 
-def test_a_reference_unet_kept_elsewhere_visits_for_its_pass(tiny_network):
-    from singer_core.network.backbone import _visiting
+def test_blocks_of_a_reference_unet_kept_elsewhere_visit_one_after_another():
+    trips = []
 
     class Traveller(torch.nn.Linear):
-        trips: list[torch.device]
-
         def to(self, device):
-            self.trips.append(device)
+            trips.append((self.in_features, device))
             return self
 
-    module = Traveller(1, 1)
-    module.trips = []
-    there = torch.device("meta")
-    with _visiting(module, there):
-        assert module.trips == [there]
-    assert module.trips == [there, torch.device("cpu")]
-    module.trips.clear()
-    with _visiting(module, torch.device("cpu")):
-        pass
-    assert module.trips == []
+    class Unet(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = Traveller(1, 2)
+            self.blocks = torch.nn.ModuleList([Traveller(2, 3), Traveller(3, 1)])
+
+        def forward(self, x):
+            return self.blocks[1](self.blocks[0](self.first(x)))
+
+    unet, x = Unet(), torch.ones(4, 1)
+    home, there = torch.device("cpu"), torch.device("meta")
+    expected = unet(x)
+    with _visiting(unet, home):
+        unet(x)
+    assert trips == []
+    with _visiting(unet, there):
+        found = unet(x)
+    assert trips == [(1, there), (1, home), (2, there), (2, home), (3, there), (3, home)]
+    assert torch.equal(found, expected)
+    unet(x)
+    assert len(trips) == 6
+
+
+def test_every_weight_of_the_reference_unet_belongs_to_a_block_that_visits(tiny_network):
+    unet = tiny_network.reference_unet
+    weights = [id(weight) for block in _blocks(unet) for weight in block.parameters()]
+    assert sorted(weights) == sorted(id(weight) for weight in unet.parameters())
+    images = tiny.noise(1, 3, 4, 16, 16)
+    with torch.no_grad():
+        plain = tiny_network.reference_features(images, TOKENS).features
+        with _visiting(unet, torch.device("cpu", 0)):  # not the same device by name
+            visited = tiny_network.reference_features(images, TOKENS).features
+    assert all(torch.equal(visited[site], plain[site]) for site in plain)
 
 
 @pytest.fixture
