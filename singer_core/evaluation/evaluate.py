@@ -400,7 +400,7 @@ def _lse(material: Material) -> dict[str, float | None]:
 
 def _identity(material: Material) -> dict[str, float | None]:
     if material.portrait is None:
-        raise NotComputedError("there is no portrait: give --reference PICTURE")
+        raise NotComputedError("there is no portrait: give --reference PICTURE, or portraits/ of a protocol")
     cosines = networks.identity_cosine(
         material.footage, material.faces, material.portrait, material.portrait_face, material.weights
     )

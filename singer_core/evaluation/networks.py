@@ -53,7 +53,7 @@ def load_script(folder: Path, name: str, source: str) -> Any:
 def load_i3d(folder: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
     """I3D of a folder: clips (1, 3, f, H, W) in [-1, 1] -> logits (1, 400). Raises as `load_script`."""
     if (folder / I3D).is_file() or not (folder / I3D_STATE).is_file():
-        script = load_script(folder, I3D, f"I3D of StyleGAN-V; or {I3D_STATE}, with pip install cd-fvd,")
+        script = load_script(folder, I3D, f"I3D of StyleGAN-V; or {I3D_STATE}, with pip install cd-fvd")
         return functools.partial(script.to(device), rescale=False, resize=False, return_features=True)
     try:
         from cdfvd.third_party.i3d.pytorch_i3d import InceptionI3d

@@ -4,6 +4,7 @@
     FOLDER/truth/NAME.mp4         what was filmed, with its sound
     FOLDER/vocals/NAME.wav        separated voices (optional)
     FOLDER/landmarks/NAME.json    of the generated videos (optional)
+    FOLDER/portraits/NAME.png     what was animated, for the identity (optional)
     FOLDER/test.txt               the NAMEs that count, one a line (optional; without it, all)
     FOLDER/results/               written: a JSON for every pair, features for FID and FVD
 
@@ -30,12 +31,13 @@ from singer_core import __version__
 from singer_core.audio.libraries import require
 from singer_core.evaluation.distance import frechet_distance
 from singer_core.evaluation.evaluate import Material, evaluate, film_features
-from singer_core.evaluation.files import Files, read_material
+from singer_core.evaluation.files import PICTURES, Files, read_material
 from singer_core.evaluation.footage import open_footage
 from singer_core.evaluation.metric import BY_KEY, METRICS, Metric, NotComputedError, shown
 from singer_core.evaluation.networks import WINDOW
 from singer_core.evaluation.report import grouped, page_of
 from singer_core.files import renamed_on_success, write_text
+from singer_core.portrait.image import read_image
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +109,7 @@ class Pair:
     truth: Path
     vocals: Path | None = None
     landmarks: Path | None = None
+    portrait: Path | None = None
 
 
 def find_pairs(folder: Path) -> list[Pair]:
@@ -128,8 +131,9 @@ def find_pairs(folder: Path) -> list[Pair]:
             f"There are no pairs in {folder}: generated/ holds {len(made)} videos, truth/ {len(true)}, none "
             "of one name. Call them generated/NAME.mp4 and truth/NAME.mp4."
         )
-    voices, marks = _by_name(folder / "vocals", (".wav", ".flac")), _by_name(folder / "landmarks", (".json",))
-    return [Pair(name, made[name], true[name], voices.get(name), marks.get(name)) for name in names]
+    parts = {"vocals": (".wav", ".flac"), "landmarks": (".json",), "portraits": PICTURES}
+    optional = [_by_name(folder / part, endings) for part, endings in parts.items()]
+    return [Pair(name, made[name], true[name], *(part.get(name) for part in optional)) for name in names]
 
 
 def measure_pair(protocol: Protocol, pair: Pair, results: Path, files: Files) -> Path:
@@ -149,6 +153,8 @@ def measure_pair(protocol: Protocol, pair: Pair, results: Path, files: Files) ->
             "%s has %.6g fps; %s is filmed at %g.", pair.truth, filmed, protocol.name, protocol.filmed
         )
     material = read_material(pair.generated, own)
+    if pair.portrait is not None:
+        material = dataclasses.replace(material, portrait=read_image(pair.portrait))
     found = evaluate(dataclasses.replace(material, set_metrics=False)).to_json()
     lacking = set(found["lacking"])
     for key in SET_METRICS:
@@ -279,7 +285,8 @@ def _by_name(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
 
 def _stamp(protocol: Protocol, pair: Pair, files: Files) -> str:
     """Changes with the files of a pair, the networks at hand and the settings."""
-    used = [pair.generated, pair.truth, *(path for path in (pair.vocals, pair.landmarks) if path)]
+    optional = (pair.vocals, pair.landmarks, pair.portrait)
+    used = [pair.generated, pair.truth, *(path for path in optional if path)]
     used += sorted(files.weights.glob("*")) if files.weights.is_dir() else []
     sizes = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in used]
     settings = (asdict(protocol), files.clip_frames, files.overlap, files.lip_box, sizes, __version__)

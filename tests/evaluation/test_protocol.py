@@ -119,6 +119,20 @@ def test_a_list_says_which_pairs_count(copied):
         find_pairs(copied)
 
 
+def test_a_portrait_asks_for_the_identity_of_its_pair_alone(copied):
+    from PIL import Image
+
+    (copied / "portraits").mkdir()
+    Image.new("RGB", (96, 96)).save(copied / "portraits" / "ben_02.png")
+    anna, ben, _ = find_pairs(copied)
+    assert (anna.portrait, ben.portrait) == (None, copied / "portraits" / "ben_02.png")
+    said = []
+    for pair in (anna, ben):
+        found = json.loads(measure_pair(PROTOCOLS["shv"], pair, copied / "results", Files()).read_text())
+        said.append(found["not_computed"]["identity"])
+    assert said[0].startswith("there is no portrait") and said[1].startswith("put an identity network")
+
+
 def test_a_folder_without_pairs_says_how_to_name_them(tmp_path):
     with pytest.raises(FileNotFoundError, match="generated/ holds 0 videos"):
         find_pairs(tmp_path)
