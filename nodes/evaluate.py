@@ -70,7 +70,15 @@ class SingerEvaluate(io.ComfyNode):
                     default=16,
                     min=2,
                     max=1000,
-                    tooltip="Frames from one clip's start to the next's, where seams are looked for.",
+                    tooltip="Frames of a clip, as it was sampled: where seams are looked for.",
+                ),
+                io.Int.Input(
+                    "overlap",
+                    default=0,
+                    min=0,
+                    max=998,
+                    optional=True,
+                    tooltip="Frames that a clip shares with the one before, as it was sampled.",
                 ),
             ],
             outputs=[
@@ -91,6 +99,7 @@ class SingerEvaluate(io.ComfyNode):
         portrait: Any = None,
         face_landmarks: Any = None,
         reference: Any = None,
+        overlap: int = 0,
     ) -> io.NodeOutput:
         from singer_core.evaluation.evaluate import Material, evaluate
         from singer_core.evaluation.mouth import portrait_lip_box
@@ -111,6 +120,7 @@ class SingerEvaluate(io.ComfyNode):
             reference=None if reference is None else _footage(reference, footage.fps, "reference")[0],
             sound_file=footage.path if audio is None else None,
             clip_frames=clip_frames,
+            overlap=overlap,
             weights=Path(folder_paths.models_dir) / WEIGHTS,
         )
         found = evaluate(material, progress_bar())

@@ -109,6 +109,15 @@ def test_the_portrait_tells_where_the_mouth_is(node):
         node.execute(frames(voice())[:, ::2, ::2], **SETTINGS, portrait=portrait)
 
 
+def test_an_overlap_moves_the_seams(node):
+    level = np.full(FRAMES, 0.5)
+    pictures = frames(level)
+    start = torch.arange(FRAMES) // 14  # clips of 16 that share 2
+    pictures += 0.1 * (start % 2)[:, None, None, None] + 0.01 * (torch.arange(FRAMES) % 2)[:, None, None, None]
+    found = {shared: node.execute(pictures, **SETTINGS, overlap=shared).result[0] for shared in (0, 2)}
+    assert "clips of 16 that share 2" in found[2] and "Seams" in found[2] and "Seams" not in found[0]
+
+
 def test_silent_frames_say_what_is_missing(node):
     report = node.execute(frames(voice()), **SETTINGS).result[0]
     assert "there is no sound" in report and "motion at seams over inside" in report
