@@ -36,7 +36,7 @@ def test_the_commands_rows_stand_beside_those_of_the_drawn_frames():
 
 def test_rows_of_the_drawn_world_take_percent_of_colours_and_the_control_apart():
     people = [{"colour_skin": 0.03, "drawn_colour_skin": 0.01, "sync": 0.9}]
-    rows = {row.name: row for row in card.world_rows(people, [{"sync": 0.1}])}
+    rows = {row.name: row for row in card.world_rows(people, [{"sync": 0.1}], [])}
     skin = rows["colour error of skin, % of full scale"]
     assert skin.values == [pytest.approx(3)] and skin.drawn == [pytest.approx(1)]
     assert rows["the same under shuffled audio, lag 0"].values == [0.1]
