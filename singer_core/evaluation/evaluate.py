@@ -371,20 +371,12 @@ def _frechet(book: _Book, material: Material, key: str) -> dict[str, float | Non
     films = (material.footage, _reference(material))
     if not material.set_metrics:
         raise NotComputedError("measured over the whole set")
-    features = [film_features(key, film, material.weights, material.device) for film in films]
+    features = [networks.film_features(key, film, material.weights, material.device) for film in films]
     if min(map(len, features)) < 2:
         raise NotComputedError("fewer than two windows of 16 frames")
     what = "frames" if key == "fid" else "windows of 16 frames, stride 16"
     book.notes.append(f"{key.upper()} is over {len(features[0])} and {len(features[1])} {what}.")
     return {key: frechet_distance(*features)}
-
-
-def film_features(key: str, film: Footage, weights: Path, device: torch.device) -> Floats:
-    """Features of a video for "fid" or "fvd". Raises NotComputedError without the network's file."""
-    if key == "fid":
-        script = networks.load_script(weights, networks.INCEPTION, "Inception of the FID authors")
-        return networks.inception_features(film, script, device)
-    return networks.i3d_features(film, networks.load_i3d(weights, device), device)
 
 
 def _lse(material: Material) -> dict[str, float | None]:

@@ -92,6 +92,14 @@ def i3d_features(footage: Footage, network: Callable[[Tensor], Tensor], device: 
     return torch.cat(rows).numpy()
 
 
+def film_features(key: str, film: Footage, folder: Path, device: torch.device) -> Floats:
+    """Features of a video for "fid" or "fvd". Raises NotComputedError without the network's file."""
+    if key == "fid":
+        script = load_script(folder, INCEPTION, "Inception of the FID authors")
+        return inception_features(film, script, device)
+    return i3d_features(film, load_i3d(folder, device), device)
+
+
 def syncnet_errors(video: Path, sound: Path, folder: Path, device: torch.device) -> tuple[float, float]:
     """(LSE-C, LSE-D) of a video file with the sound of another file, mean over the face tracks found.
 

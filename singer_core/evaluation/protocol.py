@@ -30,11 +30,11 @@ from numpy.typing import NDArray
 from singer_core import __version__
 from singer_core.audio.libraries import require
 from singer_core.evaluation.distance import frechet_distance
-from singer_core.evaluation.evaluate import Material, evaluate, film_features
+from singer_core.evaluation.evaluate import Material, evaluate
 from singer_core.evaluation.files import PICTURES, Files, read_material
 from singer_core.evaluation.footage import open_footage
 from singer_core.evaluation.metric import BY_KEY, METRICS, Metric, NotComputedError, shown
-from singer_core.evaluation.networks import WINDOW
+from singer_core.evaluation.networks import WINDOW, film_features
 from singer_core.evaluation.report import grouped, page_of
 from singer_core.files import renamed_on_success, write_text
 from singer_core.portrait.image import read_image
