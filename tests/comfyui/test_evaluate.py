@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import sys
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
+sys.path.append(str(Path(__file__).parent))  # importlib mode leaves the folder out
+
+from server import Server
 
 FPS, FRAMES, SIDE, RATE = 25.0, 64, 64, 16_000
 SETTINGS = {"fps": FPS, "clip_frames": 16}
@@ -113,7 +120,9 @@ def test_an_overlap_moves_the_seams(node):
     level = np.full(FRAMES, 0.5)
     pictures = frames(level)
     start = torch.arange(FRAMES) // 14  # clips of 16 that share 2
-    pictures += 0.1 * (start % 2)[:, None, None, None] + 0.01 * (torch.arange(FRAMES) % 2)[:, None, None, None]
+    pictures += (
+        0.1 * (start % 2)[:, None, None, None] + 0.01 * (torch.arange(FRAMES) % 2)[:, None, None, None]
+    )
     found = {shared: node.execute(pictures, **SETTINGS, overlap=shared).result[0] for shared in (0, 2)}
     assert "clips of 16 that share 2" in found[2] and "Seams" in found[2] and "Seams" not in found[0]
 
@@ -127,3 +136,25 @@ def test_landmarks_of_other_frames_are_refused(node):
     marks = landmarks(voice())
     with pytest.raises(ValueError, match="landmarks are of 60 frames, video has 64"):
         node.execute(frames(voice()), **SETTINGS, face_landmarks={**marks, "frames": marks["frames"][:60]})
+
+
+@pytest.mark.slow
+def test_a_video_file_is_measured_on_a_server(core, comfy_folder, tmp_path):
+    from comfy_api.latest import InputImpl, Types
+
+    parts = Types.VideoComponents(images=frames(voice()), audio=audio(voice()), frame_rate=Fraction(25))
+    server = Server(comfy_folder, tmp_path, "singer", Path(__file__).parents[2])
+    InputImpl.VideoFromComponents(parts).save_to(str(tmp_path / "input" / "sung.mp4"))
+    inputs = {"video": ["1", 0], "reference": ["1", 0], **SETTINGS}
+    prompt = {
+        "1": {"class_type": "LoadVideo", "inputs": {"file": "sung.mp4"}},
+        "2": {"class_type": "SingerEvaluate", "inputs": inputs},  # a graph from before `overlap`
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 1], "filename_prefix": "plots"}},
+        "4": {"class_type": "PreviewAny", "inputs": {"source": ["2", 0]}},
+    }
+    with server:
+        entry = server.run(prompt)
+    assert entry["status"]["status_str"] == "success", entry["status"]["messages"][-1]
+    assert "64 frames, 25 fps" in entry["outputs"]["4"]["text"][0]
+    (plots,) = (tmp_path / "output").glob("plots*.png")
+    assert Image.open(plots).width > 1000
