@@ -21,6 +21,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ Floats = NDArray[np.float64]
 
 ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi")
 SET_METRICS = ("fid", "fvd")  # of the whole set, not means over pairs
+WAITING = timedelta(days=30)  # for the other processes' pairs; torch gives up after minutes
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 
@@ -84,7 +86,8 @@ def run_protocol(
     """
     pairs = find_pairs(folder)
     accelerate = require("accelerate", "Measuring a data set", "accelerate")
-    state = accelerate.PartialState(cpu=files.device is None or files.device.type == "cpu")
+    cpu = files.device is None or files.device.type == "cpu"
+    state = accelerate.PartialState(cpu=cpu, timeout=WAITING)
     files = dataclasses.replace(files, device=state.device)  # each process its own
     with state.split_between_processes(pairs) as mine:
         for pair in mine:
