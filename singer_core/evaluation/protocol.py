@@ -254,7 +254,7 @@ def summary_page(table: Mapping[str, Any]) -> str:
         rows.append((metric, f"<tr>{row}</tr>"))
     missing = "".join(f"<li>{key}: {html.escape(why)}</li>" for key, why in table["not_computed"].items())
     head = (
-        "<tr><th>metric</th><th class='value'>mean</th><th>interval</th><th>better</th>"
+        "<tr><th>metric</th><th class='value'>mean</th><th>95 % interval</th><th>better</th>"
         "<th>the authors' SINGER</th></tr>"
     )
     return page_of(
@@ -273,7 +273,7 @@ def _rows(table: Mapping[str, Any]) -> list[tuple[Metric, str, str]]:
         if "low" in entry:
             places = BY_KEY[key].decimals + 1
             spread = f"[{entry['low']:.{places}f}, {entry['high']:.{places}f}] of {entry['pairs']}"
-            spread += f", size {entry['size']:.{places}f}" if "size" in entry else ""
+            spread += f", mean size {entry['size']:.{places}f}" if "size" in entry else ""
         else:
             spread = f"{entry['samples'][0]} against {entry['samples'][1]} samples"
         rows.append((BY_KEY[key], shown(key, entry["mean"]), spread))

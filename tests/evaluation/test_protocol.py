@@ -107,7 +107,7 @@ def test_what_is_best_near_zero_has_a_size_that_does_not_cancel(tmp_path):
     table = aggregate(PROTOCOLS["shv"], [Pair(name, tmp_path, tmp_path) for name in "ab"], tmp_path)
     drift = table["metrics"]["colour_drift"]
     assert (drift["mean"], drift["size"]) == (0, 3)
-    assert "[-3.000, 3.000] of 2, size 3.000" in summary_text(table)
+    assert "[-3.000, 3.000] of 2, mean size 3.000" in summary_text(table)
 
 
 def test_a_list_says_which_pairs_count(copied):
