@@ -179,6 +179,8 @@ def measure_memory(report: Report, chosen: Setting, ours: Ours, vae: Autoencoder
     ours.network.keep_reference_aside()
     low = clip_with(ours, vae, options.but(sequential_guidance=True))
     report.add(f"{name}: peak memory with --low-memory, GB", peak_memory(chosen.device, low) or 0.0)
+    visiting = seconds_of(ours._reference, chosen.device, chosen.runs)
+    report.add(f"{name}: reference pass with --low-memory, ms", 1000 * visiting)
     ours.network.reference_unet.to(chosen.device)
 
 
