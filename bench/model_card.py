@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from singer_core.evaluation.metric import BY_KEY
+from singer_core.evaluation.metric import heading
 from singer_core.files import write_text
 
 LONG_SECONDS = 20.0
@@ -90,7 +90,7 @@ def command_rows(made: Lines, drawn: Lines, long: Lines, drawn_long: Lines) -> l
 
     def rows(wanted: Any, films_: Lines, truth: Lines, behind: str) -> list[Row]:
         return [
-            Row(_title(key) + behind, asked, _values(key, films_), good, _values(key, truth))
+            Row(heading(key) + behind, asked, _values(key, films_), good, _values(key, truth))
             for key, (asked, good) in wanted.items()
         ]
 
@@ -131,15 +131,6 @@ def world_rows(people: Lines, control: Lines, long: Lines) -> list[Row]:
 
 def _values(key: str, lines: Lines) -> list[float]:
     return [float(line[key]) for line in lines if key in line]
-
-
-def _title(key: str) -> str:
-    metric = BY_KEY[key]
-    return (
-        f"{metric.title}, {metric.unit}"
-        if metric.unit in ("dB, range 255", "grey levels", "%")
-        else metric.title
-    )
 
 
 @dataclass(frozen=True)

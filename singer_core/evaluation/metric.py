@@ -78,6 +78,17 @@ BY_KEY = {metric.key: metric for metric in METRICS}
 
 def shown(key: str, value: float) -> str:
     """A value as the report prints it, with its unit unless that is only a range."""
+    unit = BY_KEY[key].unit
+    return numeral(key, value) if unit in RANGES else f"{numeral(key, value)} {unit}"
+
+
+def numeral(key: str, value: float) -> str:
+    """A value with its decimals, without a unit; never -0."""
+    decimals = BY_KEY[key].decimals
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"
+
+
+def heading(key: str) -> str:
+    """The title of a column or row of bare numbers: with the unit."""
     metric = BY_KEY[key]
-    text = f"{round(value, metric.decimals) + 0.0:.{metric.decimals}f}"
-    return text if metric.unit in RANGES else f"{text} {metric.unit}"
+    return metric.title if metric.unit in RANGES else f"{metric.title}, {metric.unit}"

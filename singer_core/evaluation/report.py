@@ -12,7 +12,7 @@ from pathlib import Path
 
 from singer_core import __version__
 from singer_core.evaluation.evaluate import Evaluation
-from singer_core.evaluation.metric import METRICS, Metric, shown
+from singer_core.evaluation.metric import METRICS, Metric, heading, numeral, shown
 from singer_core.evaluation.plots import contact_sheet, plot_curves
 from singer_core.files import write_text
 
@@ -26,7 +26,8 @@ h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.2rem; margin-top: 
 table { border-collapse: collapse; width: 100%; margin: 1rem 0; }
 th, td { text-align: left; padding: .28rem .7rem .28rem 0; border-bottom: 1px solid #e4e4e4;
          vertical-align: top; }
-th { font-weight: 600; } th.value, td.value { text-align: right; white-space: nowrap; }
+th { font-weight: 600; } th.name { text-align: right; } table.many td:first-child { min-width: 11rem; }
+ th.value, td.value { text-align: right; white-space: nowrap; }
 td.value { font-variant-numeric: tabular-nums; } td.quiet, .quiet { color: #777; }
 tr.group th { padding-top: 1rem; color: #777; font-weight: 400; }
 ul.findings li { color: #a3341a; } p.clean { color: #2a6b2a; }
@@ -60,7 +61,7 @@ def write_json(path: Path, videos: Sequence[Evaluation]) -> Path:
 
 def write_html(path: Path, videos: Sequence[Evaluation]) -> Path:
     """One file that holds everything, pictures too. Without matplotlib it has no plots, and says so."""
-    title = "Evaluation of " + ", ".join(found.name for found in videos)
+    title = f"Evaluation of {videos[0].name if len(videos) == 1 else f'{len(videos)} videos'}"
     body = [f"<h1>{html.escape(title)}</h1>"]
     if len(videos) > 1:
         body.append(_comparison(videos))
@@ -151,17 +152,20 @@ def _row(metric: Metric, cells: str, published: str) -> str:
 
 
 def _comparison(videos: Sequence[Evaluation]) -> str:
-    names = "".join(f"<th class='value'>{html.escape(found.name)}</th>" for found in videos)
+    """A table of all videos; numbers are bare, units stand with the metrics."""
     rows = []
     for metric in METRICS:
         if any(metric.key in found.values for found in videos):
             cells = [
-                shown(metric.key, f.values[metric.key]) if metric.key in f.values else "-" for f in videos
+                numeral(metric.key, f.values[metric.key]) if metric.key in f.values else "-" for f in videos
             ]
-            joined = "".join(f"<td class='value'>{html.escape(cell)}</td>" for cell in cells)
-            rows.append((metric, _row(metric, joined, metric.published)))
-    head = f"<tr><th>metric</th>{names}<th>better</th><th>the authors' SINGER</th></tr>"
-    return f"<div class='wide'><table>{head}{grouped(rows, len(videos) + 3)}</table></div>"
+            joined = "".join(f"<td class='value'>{cell}</td>" for cell in cells)
+            title = html.escape(heading(metric.key))
+            rows.append((metric, f"<tr><td>{title}</td><td class='quiet'>{metric.better}</td>{joined}</tr>"))
+    names = [html.escape(found.name).replace("/", "/<wbr>") for found in videos]
+    head = "".join(f"<th class='name'>{name}</th>" for name in names)
+    table = f"<tr><th>metric</th><th>better</th>{head}</tr>{grouped(rows, len(videos) + 2)}"
+    return f"<div class='wide'><table class='many'>{table}</table></div>"
 
 
 def _plots(found: Evaluation) -> str:

@@ -46,7 +46,9 @@ def test_two_videos_of_one_name_are_compared_by_their_folders(video, tmp_path, c
     assert main(["evaluate", str(video), str(other), "--html", str(page)]) == 0
     said, names = capsys.readouterr().out, (f"{video.parent.name}/sung.mp4", "other/sung.mp4")
     for name in names:
-        assert f"<th class='value'>{name}</th>" in page.read_text() and f"{name}: 128 frames" in said
+        assert f"<h2>{name}</h2>" in page.read_text() and f"{name}: 128 frames" in said
+    row = "<td>colour drift, first to last clip, grey levels</td><td class='quiet'>near 0</td>"
+    assert re.search(rf"{row}(<td class='value'>-?\d\.\d\d</td>){{2}}</tr>", page.read_text())
 
 
 def test_without_matplotlib_the_report_says_so(video, tmp_path, monkeypatch):
