@@ -255,7 +255,7 @@ def main() -> None:
         HEAD,
         "| **by `singer evaluate`** | | | | | | | |",
         *(row.markdown() for row in command_rows(*found)),
-        "| **known only of drawn people** | | | | | | | |",
+        "| **measured beside it** | | | | | | | |",
         *(row.markdown() for row in world_rows(people, control, long_people)),
     ])  # fmt: skip
     write_text(args.out / "card.md", f"{table}\n")
