@@ -213,10 +213,15 @@ def unreadable():
         return SingerNetwork(tiny.TINY)
 
 
-@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
-    "changes",
-    [{}, {"cache_interval": 2}, {"sequential_guidance": True}, {"solver": "dpmpp_2m"}, {"solver": "unipc"}],
+    ("mode", "changes"),
+    [
+        *((mode, {}) for mode in MODES),
+        ("official", {"cache_interval": 2}),
+        ("paper", {"sequential_guidance": True}),
+        ("official", {"solver": "dpmpp_2m"}),
+        ("official", {"solver": "unipc"}),
+    ],
     ids=str,
 )
 def test_a_step_waits_for_nothing_but_whether_the_one_before_it_was_finite(unreadable, mode, changes):
