@@ -34,9 +34,11 @@ log = logging.getLogger(__name__)
 
 MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
+# Flags of ffmpeg's scaler under which colours are converted exactly; without them pictures are read too dark.
+EXACT = "flags=bicubic+accurate_rnd+full_chroma_int"
 # What players expect of a video that says nothing: BT.709 in limited range. Converted so, and tagged so.
 _COLOUR = (
-    "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int,format=yuv420p,"
+    f"scale=out_color_matrix=bt709:out_range=tv:{EXACT},format=yuv420p,"
     "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
 )
 _MAX_RATE_TERM = 1_001_000  # ffmpeg reads frame rates as fractions of terms up to this (av_parse_video_rate)
@@ -318,6 +320,7 @@ def read_frames(path: str | Path) -> Iterator[Tensor]:
 def _decoded(path: Path) -> Iterator[Tensor]:
     command = [*_ffmpeg(), "-i", f"file:{path}", "-map", "0:v:0"]
     command += ["-fps_mode", "passthrough"]  # none doubled, none dropped
+    command += ["-vf", f"scale={EXACT}"]
     command += ["-f", "image2pipe", "-c:v", "ppm", "pipe:1"]  # each picture states its size
     with tempfile.TemporaryFile() as words:
         reader = subprocess.Popen(

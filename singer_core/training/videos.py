@@ -34,7 +34,7 @@ from singer_core.portrait.detection import DetectedFace
 from singer_core.portrait.image import to_tensor
 from singer_core.portrait.masks import bounding_box
 from singer_core.portrait.portrait import MARGIN
-from singer_core.render.video import probe_video
+from singer_core.render.video import EXACT, probe_video
 from singer_core.training.dataset import describe, portrait_frames, write_item
 
 logger = logging.getLogger(__name__)
@@ -223,7 +223,8 @@ def frames_at(video: Path, fps: float, size: tuple[int, int]) -> Generator[np.nd
     ]
     command += [
         "-vf",
-        f"fps={rate}:start_time=0,scale={size[1]}:{size[0]}",  # a late picture would be early to the sound
+        # else a late picture would be early to the sound
+        f"fps={rate}:start_time=0,scale={size[1]}:{size[0]}:{EXACT}",
         "-f",
         "rawvideo",
         "-pix_fmt",
