@@ -88,12 +88,14 @@ def join_sections(
         for clip in render(section):
             count = len(clip.pictures)
             first, last = (min(max(edge - position, 0), count) for edge in (body.start, body.stop))
-            head.append(clip.latents[:first])
-            tail.append(clip.latents[last:count])
+            if first > 0:  # not even an empty slice of the others: it would keep their memory
+                head.append(clip.latents[:first])
+            if last < count:
+                tail.append(clip.latents[last:count])
             position += count
             if position >= body.start and ending is not None:
                 yield decode(cross_fade(ending, torch.cat(head)))
                 ending = None
             if last > first:
                 yield clip.pictures[first:last]
-        ending = torch.cat(tail)
+        ending = torch.cat(tail) if tail else None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import weakref
+from collections.abc import Iterator
 
 import pytest
 import tiny
@@ -75,6 +77,24 @@ def test_joined_sections_are_the_song_with_shared_frames_faded(length, overlap):
             fade = 1000.0 * (torch.arange(1, overlap + 1) / (overlap + 1) - 1)
             expected[section.start : section.start + overlap] += fade
     torch.testing.assert_close(pictures, expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("shortest", [20, 400], ids=["sections", "one section"])
+def test_joining_holds_the_memory_of_a_few_clips(shortest):
+    """Whatever the length: a slice of a clip, even an empty one, keeps all of it."""
+    sections = plan_sections(PHRASES, 230, shortest, 8)
+    made: list[weakref.ref] = []
+
+    def render(section: Section) -> Iterator[RenderedClip]:
+        for clip in clips_of(section, 4):
+            latents = clip.latents.clone()
+            made.append(weakref.ref(latents.untyped_storage()))
+            yield dataclasses.replace(clip, noise=None, latents=latents)
+
+    held = []
+    for _ in join_sections(sections, render, lambda latents: latents):
+        held.append(sum(storage() is not None for storage in made))
+    assert len(made) >= 230 // 4 and max(held) <= 2 + 8 // 4
 
 
 def test_sections_of_a_pipeline_are_songs_of_their_own(tiny_network, tiny_vae):
