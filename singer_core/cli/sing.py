@@ -113,6 +113,11 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
         help="the reference network waits in main memory, and guidance runs one branch after another",
     )
     group.add_argument(
+        "--compile",
+        action="store_true",
+        help="generate code for this machine with torch.compile: minutes at first, for long songs",
+    )
+    group.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="change one option of the mode"
     )
     weights = parser.add_argument_group(
@@ -179,11 +184,13 @@ def prepare(
     network = _once(
         loaded,
         "network",
-        (args.checkpoint, dtype, device, args.low_memory),
+        (args.checkpoint, dtype, device, args.low_memory, args.compile),
         lambda: load_network(checkpoint, dtype, device),
     )
     if args.low_memory:
         network.keep_reference_aside()
+    if args.compile:
+        network.compile(dynamic=False)
     audio = _encode(front_end, song, args, options, device)
     if options.reanchor or args.sections:
         audio = with_activity(audio, song.vocals)

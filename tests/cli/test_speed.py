@@ -106,6 +106,23 @@ def test_a_low_memory_render_gives_the_same_pictures_from_half_the_batch(film_of
     assert difference.abs().max() <= 3  # rounding, and what the video's coder makes of it
 
 
+@pytest.mark.slow
+def test_a_compiled_render_is_the_same(film_of, monkeypatch):
+    """Traced as for a GPU and run as it is: generated code is another machine's business."""
+    asked, compiler = [], torch.compile
+
+    def traced(forward, **given):
+        asked.append(given)
+        return compiler(forward, backend="eager", fullgraph=True, **given)
+
+    monkeypatch.setattr(torch, "compile", traced)
+    _, plain = film_of("--steps", "2")
+    assert not asked
+    status, compiled = film_of("--steps", "2", "--compile")
+    assert status == 0 and asked == [{"dynamic": False}]
+    assert torch.equal(torch.stack(compiled), torch.stack(plain))
+
+
 def test_a_render_that_does_not_fit_the_device_says_in_one_line_what_to_lower(film_of, monkeypatch, capsys):
     def full(self, *_args, **_named):
         raise OutOfMemory("CUDA out of memory. Tried to allocate 2.00 GiB.")
