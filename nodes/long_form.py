@@ -32,7 +32,8 @@ from .song import cut_conds, encode_references
 class LongForm:
     """How a song is cut and held steady (`SingerOptions`); ValueError where the numbers do not fit.
 
-    keep_clips  finished clips wait on disk until the song is done
+    keep_clips     finished clips wait on disk until the song is done
+    finished_only  nothing is sampled: the song ends with the last clip of an earlier run
     """
 
     clip_frames: int
@@ -42,9 +43,16 @@ class LongForm:
     hold_colours: float = 0.0
     reanchor: float = 0.0
     keep_clips: bool = True
+    finished_only: bool = False
 
     def __post_init__(self) -> None:
-        OFFICIAL.but(**{name: value for name, value in vars(self).items() if name != "keep_clips"})
+        OFFICIAL.but(**self.determining)
+
+    @property
+    def determining(self) -> dict[str, Any]:
+        """What the latents depend on."""
+        kept = ("keep_clips", "finished_only")
+        return {name: value for name, value in vars(self).items() if name not in kept}
 
 
 def sample_song(
@@ -66,11 +74,13 @@ def sample_song(
     pending: Tensor | None = None
     parts: list[Tensor] = []
     mask = latent.get("noise_mask")
-    given = (drawn, int(noise.seed), sigmas, whole, mask, form)
+    given = (drawn, int(noise.seed), sigmas, whole, mask, form.determining)
     with _conditions_kept(guider) as conds, _store(form, guider, sampler, vae, given, len(plan)) as store:
         for clip, following in zip(plan, [*plan[1:], None], strict=True):
             mm.throw_exception_if_processing_interrupted()
             samples = None if store is None else store.load(clip.index)
+            if samples is None and form.finished_only:
+                break
             if samples is None:
                 rows = torch.arange(clip.start, clip.stop).clamp_max(frames - 1)
                 sung = dataclasses.replace(
@@ -99,6 +109,11 @@ def sample_song(
                     song.audio.activity, song.start + following.start
                 )
                 references = _carry(song, samples[shown.start : shown.stop], vae, form.hold_colours, rest)
+    if not parts:
+        raise ValueError(
+            "`finished_only` is on, but no clip of this graph is finished: it never ran so far, was changed "
+            "since, or came to its end. Set it off."
+        )
     return torch.cat(parts)
 
 
@@ -115,7 +130,7 @@ def _conditions_kept(guider: Any) -> Iterator[dict[str, Any]]:
 def _store(
     form: LongForm, *run: Any
 ) -> contextlib.AbstractContextManager[ClipStore] | contextlib.AbstractContextManager[None]:
-    return kept_clips(*run) if form.keep_clips else contextlib.nullcontext()
+    return kept_clips(*run, for_later=form.finished_only) if form.keep_clips else contextlib.nullcontext()
 
 
 def _song_of(guider: Any) -> SongConditions:

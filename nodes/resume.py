@@ -29,9 +29,9 @@ _NAME = "singer_name"  # attribute under which an object keeps its name
 
 @contextlib.contextmanager
 def kept_clips(
-    guider: Any, sampler: Any, vae: Any, given: tuple[Any, ...], clips: int
+    guider: Any, sampler: Any, vae: Any, given: tuple[Any, ...], clips: int, for_later: bool = False
 ) -> Iterator[ClipStore]:
-    """The store of a run, emptied once the run is done.
+    """The store of a run, emptied once the run is done, unless its clips are still wanted.
 
     given  whatever else determines the latents: tensors, numbers, texts, dataclasses
     """
@@ -41,7 +41,8 @@ def kept_clips(
     with ClipStore(root, key, clips) as store:
         clean(root)  # now that one's own is in use
         yield store
-        store.remove()
+        if not for_later:
+            store.remove()
 
 
 def _guider(guider: Any) -> Any:

@@ -212,6 +212,14 @@ class SingerSampler(io.ComfyNode):
                     tooltip="Keep finished clips in the system's temporary folder until the song is done: "
                     "after a cancel the same graph goes on from there. 1 MB a clip at 512 x 512.",
                 ),
+                io.Boolean.Input(
+                    "finished_only",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="On: sample nothing, give the clips that a cancelled run of this graph has "
+                    "finished. They are kept.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="Latents of all frames (frames, 4, h, w).")
@@ -235,9 +243,19 @@ class SingerSampler(io.ComfyNode):
         hold_colours: float = 0.0,
         reanchor: float = 0.0,
         keep_clips: bool = True,
+        finished_only: bool = False,
     ) -> io.NodeOutput:
         from .long_form import LongForm, sample_song
 
-        form = LongForm(clip_frames, motion_frames, overlap, clip_noise, hold_colours, reanchor, keep_clips)
+        form = LongForm(
+            clip_frames,
+            motion_frames,
+            overlap,
+            clip_noise,
+            hold_colours,
+            reanchor,
+            keep_clips or finished_only,
+            finished_only,
+        )
         samples = sample_song(noise, guider, sampler, sigmas, latent_image, form, vae)
         return io.NodeOutput({**latent_image, "samples": samples})

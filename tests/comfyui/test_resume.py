@@ -76,6 +76,18 @@ def test_it_goes_on_where_every_node_ran_again(song):
     assert torch.equal(again(), whole) and again.runs == 1
 
 
+def test_what_a_cancelled_song_has_finished_can_be_had(song, tmp_path):
+    whole = song()()
+    broken = song()
+    with pytest.raises(ValueError, match="no clip of this graph is finished"):
+        broken(finished_only=True)
+    cancel(broken)
+    for _ in range(2):  # they stay
+        assert torch.equal(broken(finished_only=True), whole[:4]) and broken.runs == 0
+    assert torch.equal(broken(), whole) and broken.runs == 1
+    assert list(tmp_path.rglob("clip-*")) == []
+
+
 @pytest.mark.parametrize("change", ["seed", "steps", "cfg", "options", "vae"])
 def test_anything_changed_begins_anew(song, pack, model, change):
     cancel(song())
