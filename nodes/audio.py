@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from .library import needs_library
-from .sockets import SingerAudio, SingerWeights
+from .sockets import SingerAudio, SingerWeights, frame_rate
 
 SEPARATORS = ["kim_vocal_2", "hdemucs", "mel_band_roformer", "none"]
 
@@ -68,14 +68,7 @@ class SingerAudioEncode(io.ComfyNode):
                     tooltip="wav2vec2-base-960h for the published models. Not connected: log-mel energies, "
                     "for small models trained on them.",
                 ),
-                io.Float.Input(
-                    "fps",
-                    default=25.0,
-                    min=1.0,
-                    max=120.0,
-                    step=0.01,
-                    tooltip="Frames per second of the video. The model was trained at 25.",
-                ),
+                frame_rate("Frames per second of the video. The model was trained at 25."),
                 io.Float.Input(
                     "levelling",
                     default=0.0,

@@ -10,7 +10,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from .library import needs_library
-from .sockets import FaceLandmarksType, SingerPortraitType
+from .sockets import FaceLandmarksType, SingerPortraitType, frame_rate
 
 if TYPE_CHECKING:
     from singer_core.evaluation.footage import Footage
@@ -57,14 +57,7 @@ class SingerEvaluate(io.ComfyNode):
                     optional=True,
                     tooltip="The true video of the same performance: adds PSNR, SSIM and more.",
                 ),
-                io.Float.Input(
-                    "fps",
-                    default=25.0,
-                    min=1.0,
-                    max=120.0,
-                    step=0.01,
-                    tooltip="Frames per second of frames that come as IMAGE; a VIDEO brings its own.",
-                ),
+                frame_rate("Frames per second of frames that come as IMAGE; a VIDEO brings its own."),
                 io.Int.Input(
                     "clip_frames",
                     default=16,

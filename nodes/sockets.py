@@ -28,6 +28,12 @@ SingerWeights = io.Custom("SINGER_WEIGHTS")
 SingerIdentity = io.Custom("SINGER_IDENTITY")
 FaceLandmarksType = io.Custom("FACE_LANDMARKS")
 
+
+def frame_rate(tooltip: str) -> io.Float.Input:
+    """The widget `fps`, frames per second."""
+    return io.Float.Input("fps", default=25.0, min=1.0, max=120.0, step=0.01, tooltip=tooltip)
+
+
 SONG = "singer"
 BRANCH = "singer_branch"
 

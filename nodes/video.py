@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from .library import needs_library
-from .sockets import SingerPortraitType
+from .sockets import SingerPortraitType, frame_rate
 
 
 class SingerVideo(io.ComfyNode):
@@ -105,14 +105,7 @@ class SingerDuetVideo(io.ComfyNode):
 
 def _widgets() -> list[io.Input]:
     return [
-        io.Float.Input(
-            "fps",
-            default=25.0,
-            min=1.0,
-            max=120.0,
-            step=0.01,
-            tooltip="Frames per second, as in `Encode SINGER Audio`.",
-        ),
+        frame_rate("Frames per second, as in `Encode SINGER Audio`."),
         io.Float.Input(
             "audio_start",
             default=0.0,

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -48,6 +50,9 @@ TINY = Architecture(
     msm_kernel=(2, 4, 3, SIDE // 8, SIDE // 8),
     sfm_width=SIDE // 64,
 )
+
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -113,6 +118,16 @@ def portrait_of(height: int = SIDE, width: int = SIDE, seed: int = 0) -> Portrai
         identity=torch.randn(TINY.identity_width, generator=generator),
         crop=whole((height, width), (height, width)),
     )
+
+
+def write_portrait(folder: Path, size: tuple[int, int], face: Box, lip: Box) -> None:
+    """portrait.png of `size` (H, W) with its painted masks face.png and lip.png."""
+    picture = (noise(*size, 3).clamp(-2, 2) * 40 + 128).byte().numpy()
+    Image.fromarray(picture).save(folder / "portrait.png")
+    for name, (left, top, right, bottom) in (("face", face), ("lip", lip)):
+        mask = np.zeros(size, np.uint8)
+        mask[top:bottom, left:right] = 255
+        Image.fromarray(mask).save(folder / f"{name}.png")
 
 
 def audio_of(frames: int, clip_frames: int = FRAMES, seed: int = 0) -> AudioFeatures:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from PIL import Image
 from safetensors import safe_open
 
 from singer_core.audio.waveform import read_audio
@@ -38,12 +37,7 @@ def tone(seconds: float) -> np.ndarray:
 def inputs(tmp_path_factory, tiny_checkpoint, tiny_vae_folder) -> dict[str, Path]:
     """Everything `singer sing` wants: a picture with painted masks, a sound, weights."""
     folder = tmp_path_factory.mktemp("inputs")
-    picture = (tiny.noise(200, 160, 3).clamp(-2, 2) * 40 + 128).byte().numpy()
-    Image.fromarray(picture).save(folder / "portrait.png")
-    for name, box in (("face", (40, 40, 120, 160)), ("lip", (60, 120, 100, 140))):
-        mask = np.zeros((200, 160), np.uint8)
-        mask[box[1] : box[3], box[0] : box[2]] = 255
-        Image.fromarray(mask).save(folder / f"{name}.png")
+    tiny.write_portrait(folder, (200, 160), face=(40, 40, 120, 160), lip=(60, 120, 100, 140))
     write_wave(folder / "song.wav", tone(0.5))
     return {
         "folder": folder,

@@ -7,7 +7,6 @@ import wave
 import numpy as np
 import pytest
 import tiny
-from PIL import Image
 
 from singer_core.audio.waveform import read_audio
 from singer_core.cli import main
@@ -20,12 +19,7 @@ RATE = 16_000
 def pictures(tmp_path_factory):
     """Portrait and masks."""
     folder = tmp_path_factory.mktemp("inputs")
-    picture = (tiny.noise(128, 128, 3).clamp(-2, 2) * 40 + 128).byte().numpy()
-    Image.fromarray(picture).save(folder / "portrait.png")
-    for name, box in (("face", (30, 30, 100, 110)), ("lip", (50, 80, 80, 100))):
-        mask = np.zeros((128, 128), np.uint8)
-        mask[box[1] : box[3], box[0] : box[2]] = 255
-        Image.fromarray(mask).save(folder / f"{name}.png")
+    tiny.write_portrait(folder, (128, 128), face=(30, 30, 100, 110), lip=(50, 80, 80, 100))
     return folder
 
 

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from PIL import Image
 
 from singer_core.cli import main
 from singer_core.render.pipeline import SingerPipeline
@@ -30,12 +29,7 @@ RUN = "import sys; from singer_core.cli import main; sys.exit(main(sys.argv[1:])
 def folder(tmp_path_factory, tiny_checkpoint, tiny_vae_folder) -> Path:
     """Portrait, masks and a song that sings, rests and sings: 1.6 s."""
     folder = tmp_path_factory.mktemp("inputs")
-    picture = (tiny.noise(128, 128, 3).clamp(-2, 2) * 40 + 128).byte().numpy()
-    Image.fromarray(picture).save(folder / "portrait.png")
-    for name, box in (("face", (30, 30, 100, 110)), ("lip", (50, 80, 80, 100))):
-        mask = np.zeros((128, 128), np.uint8)
-        mask[box[1] : box[3], box[0] : box[2]] = 255
-        Image.fromarray(mask).save(folder / f"{name}.png")
+    tiny.write_portrait(folder, (128, 128), face=(30, 30, 100, 110), lip=(50, 80, 80, 100))
     samples = 0.4 * np.sin(2 * np.pi * 220 * np.arange(round(1.6 * RATE)) / RATE)
     samples[round(0.6 * RATE) : round(1.1 * RATE)] = 0
     with wave.open(str(folder / "song.wav"), "wb") as file:
