@@ -170,7 +170,10 @@ class SingerMotionWeights(io.ComfyNode):
                     "the median. Needs `mix`.",
                 ),
                 io.Float.Input(
-                    "silence", **response, tooltip="0 to 1: how far the lips rest where nothing is sung."
+                    "silence",
+                    **response,
+                    tooltip="0 to 1: how far the lip weight sinks where nothing is sung. The built-in model "
+                    "closes its mouth best at 0.",
                 ),
             ],
             outputs=[SingerWeights.Output(display_name="weights", tooltip="Pose, face and lip per frame.")],

@@ -190,7 +190,7 @@ def full_song() -> Prompt:
             lip=1.0,
             beat=0.0,
             loudness=0.2,
-            silence=0.5,
+            silence=0.0,
         ),
         "12": conditioned(0, weights=["19", 0]),
         **sampled_song(node("KSamplerSelect", sampler_name="euler"), node("RandomNoise", noise_seed=42)),
@@ -283,7 +283,7 @@ Open the folded node (double-click its frame) to see the stages. Real portraits:
     ),
     "03_full_song": Example(
         full_song,
-        "## A whole song\nVocals are taken out of the mix, motion follows loudness and rests, every frame is "
+        "## A whole song\nVocals are taken out of the mix, motion follows loudness, every frame is "
         "pasted back into the picture. Memory does not grow with the song; after a cancel it goes on from "
         f"the last finished clip.\n\n{WANTED}\n\n{COST}",
     ),
