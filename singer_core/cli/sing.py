@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from singer_core.audio.features import AudioFeatures, LogMelFrontEnd, Wav2Vec2FrontEnd
+    from singer_core.network.backbone import SingerNetwork
     from singer_core.network.checkpoint import Checkpoint
     from singer_core.portrait.portrait import Portrait
 
@@ -166,7 +167,7 @@ def prepare(
     from singer_core.audio.activity import with_activity
     from singer_core.audio.waveform import probe_audio
     from singer_core.network.autoencoder import load_autoencoder
-    from singer_core.network.checkpoint import load_network, open_checkpoint
+    from singer_core.network.checkpoint import open_checkpoint
     from singer_core.render.pipeline import SingerPipeline
     from singer_core.render.video import check_output
 
@@ -185,12 +186,8 @@ def prepare(
         loaded,
         "network",
         (args.checkpoint, dtype, device, args.low_memory, args.compile),
-        lambda: load_network(checkpoint, dtype, device),
+        lambda: _load_network(checkpoint, dtype, device, args),
     )
-    if args.low_memory:
-        network.keep_reference_aside()
-    if args.compile:
-        network.compile(dynamic=False)
     audio = _encode(front_end, song, args, options, device)
     if options.reanchor or args.sections:
         audio = with_activity(audio, song.vocals)
@@ -204,6 +201,19 @@ def _once(loaded: Loaded, name: str, key: object, load: Callable[[], Any]) -> An
         loaded.pop(name, None)  # before the next one needs the memory
         loaded[name] = (key, load())
     return loaded[name][1]
+
+
+def _load_network(
+    checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, args: argparse.Namespace
+) -> SingerNetwork:
+    from singer_core.network.checkpoint import load_network
+
+    network = load_network(checkpoint, dtype, device)
+    if args.low_memory:
+        network.keep_reference_aside()
+    if args.compile:
+        network.compile(dynamic=False)
+    return network
 
 
 def _lasting(song: inputs.Song, seconds: float) -> inputs.Song:
