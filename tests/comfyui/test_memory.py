@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-import weakref
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+sys.path.append(str(Path(__file__).parents[2] / "bench"))
+
+from counted import Memory
 
 from singer_core.network.architecture import Architecture
 from singer_core.network.conditions import CONDITIONAL, UNCONDITIONAL, AudioTokens, ClipConditions
 from singer_core.options import OFFICIAL
-
-
-class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of storages that operations make, as long as a tensor holds them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._holders: dict[int, list[int]] = {}
-
-    def __torch_dispatch__(self, function: Any, _types: Any, given: Any = (), named: Any = None) -> Any:
-        out = function(*given, **(named or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                key = storage._cdata
-                if key not in self._holders:
-                    self._holders[key] = [0, storage.nbytes()]
-                    self.now += storage.nbytes()
-                    self.peak = max(self.peak, self.now)
-                self._holders[key][0] += 1
-                weakref.finalize(tensor, self._drop, key)
-        return out
-
-    def _drop(self, key: int) -> None:
-        self._holders[key][0] -= 1
-        if self._holders[key][0] == 0:
-            self.now -= self._holders.pop(key)[1]
 
 
 @pytest.mark.parametrize(("frames", "side"), [(16, 64), (30, 64), (4, 64), (16, 96)])
@@ -74,7 +49,7 @@ def peak_of_a_forward(pack, frames: int, side: int) -> tuple[int, Any]:
     def empty(*shape: int) -> torch.Tensor:
         return torch.empty(*shape, dtype=dtype, device=device)
 
-    with LiveBytes() as live:
+    with Memory() as live:
         bank: dict[str, torch.Tensor] = {}
         given = {**options, backbone.BANK: bank}
         reference(empty(6, 4, side, side), empty(6), context=empty(6, 4, 768), transformer_options=given)
