@@ -59,9 +59,8 @@ def write_film(
             count = decoded_at_once(vae, latents)
             for parts in zip(*(one.split(count) for one in latents), strict=True):
                 comfy.model_management.throw_exception_if_processing_interrupted()
-                decoded = [
-                    vae.decode(part).movedim(-1, 1).float().cpu() for part in parts
-                ]  # f H W C -> f C H W
+                # f H W C -> f C H W
+                decoded = [vae.decode(part).movedim(-1, 1).float().cpu() for part in parts]
                 for shown in zip(*decoded, strict=True):
                     writer.write(canvas.compose(shown)[None])
                 bar.update(len(parts[0]))

@@ -288,9 +288,8 @@ def find_processes() -> Processes:
     from accelerate import PartialState
 
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    alone = (
-        accelerator is None or accelerator.type == "mps"
-    )  # accelerate would take each process for the only one
+    # There accelerate would take each process for the only one.
+    alone = accelerator is None or accelerator.type == "mps"
     cpu = alone or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
     state = PartialState(cpu=cpu, timeout=timedelta(days=30))  # waiting for another's longest song, perhaps
 
