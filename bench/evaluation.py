@@ -6,7 +6,7 @@
     bare        the same with neither: the audio tokens lose the scale that the gains gave them, too
     shuffled    the full model that hears the song in pieces of 0.32 s, put together in another order
 
-    python bench/evaluation.py --out FOLDER [--checkpoint FILE --vae FILE] [--people 6 --seconds 4]
+    python -m bench.evaluation --out FOLDER [--checkpoint FILE --vae FILE] [--people 6 --seconds 4]
 
 The films are measured by `singer evaluate --protocol shv`: the mouth from a lip box that follows from the
 portrait's landmarks, against the voice. Only the drawn opening, which no real video has, is asked here.
@@ -22,12 +22,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import films
-import held_out as h
 import numpy as np
-import study
 import torch
 
+from builtin import films, study
+from builtin import held_out as h
 from singer_core.cli import main as singer
 from singer_core.evaluation.protocol import bootstrap_interval
 from singer_core.files import write_text

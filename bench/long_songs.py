@@ -1,10 +1,10 @@
 """Long songs with the built-in model: memory, time per clip, kills, seams and drift (docs/long_songs.md).
 
-python bench/long_songs.py memory --seconds 10 600
-python bench/long_songs.py kills --count 20 --steps 1
-python bench/long_songs.py seams --seconds 60 --songs 2 --out seams.jsonl
-python bench/long_songs.py seams --seconds 24 --only enhanced "enhanced --sections"
-python bench/long_songs.py rests
+python -m bench.long_songs memory --seconds 10 600
+python -m bench.long_songs kills --count 20 --steps 1
+python -m bench.long_songs seams --seconds 60 --songs 2 --out seams.jsonl
+python -m bench.long_songs seams --seconds 24 --only enhanced "enhanced --sections"
+python -m bench.long_songs rests
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import held_out as h
 import numpy as np
 import torch
 
+from builtin import held_out as h
 from singer_core.audio.activity import with_activity
 from singer_core.audio.motion import MotionResponse, motion_weights
 from singer_core.audio.waveform import Waveform
@@ -66,8 +66,8 @@ def main() -> None:
 
 def song_file(folder: Path, seconds: float) -> Path:
     """A synthetic voice repeated to the length wanted: phrases of 20 s."""
+    from builtin.world import Song
     from singer_core.audio.wavfile import write_wave
-    from singer_core.training.synthetic import Song
 
     song = Song.random(7, 20.0, accompaniment=False)
     samples = np.resize(song.vocals, round(seconds * song.rate)).astype(np.float32)

@@ -1,6 +1,6 @@
 """What a faster render costs: the built-in model's videos beside those of the preset `quality`.
 
-    python bench/presets.py --out FOLDER [--people 2 --seconds 1.2 --more] [--checkpoint FILE --vae FILE]
+    python -m bench.presets --out FOLDER [--people 2 --seconds 1.2 --more] [--checkpoint FILE --vae FILE]
 
 Held-out people sing held-out songs (`held_out.py`), each from the same noise, in the mode and with the
 guidance of `singer demo`. Every row is a change to the options; PSNR and the mouth's curve are compared with
@@ -17,10 +17,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import held_out as h
 import numpy as np
 import torch
 
+from builtin import held_out as h
 from singer_core.files import write_text
 from singer_core.options import PRESETS, SingerOptions
 

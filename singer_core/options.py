@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from singer_core import constants
+from . import constants
 
 NoiseSchedule = Literal["linear", "scaled_linear"]
 MsmInput = Literal["initial_noise", "every_step", "expected", "locked", "off"]

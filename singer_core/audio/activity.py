@@ -8,9 +8,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from singer_core.audio.frames import AudioFeatures, exact_fps, frame_count
-from singer_core.audio.scratch import release_pages, scratch_array
-from singer_core.audio.waveform import Waveform
+from .frames import AudioFeatures, exact_fps, frame_count
+from .scratch import release_pages, scratch_array
+from .waveform import Waveform
 
 SILENCE_DB = -100.0  # what digital silence counts as, re full scale
 VOICE_FLOOR_DB = -60.0  # a stem that stays below holds no voice

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from singer_core.audio.job import Cancel, Progress, step
-from singer_core.audio.libraries import require
-from singer_core.audio.waveform import Waveform, resample, to_mono
+from .job import Cancel, Progress, step
+from .libraries import require
+from .waveform import Waveform, resample, to_mono
 
 RATE = 22_050  # Hz, librosa's
 WINDOW_SECONDS, CONTEXT_SECONDS = 240, 10  # longer songs are tracked in stretches: constant memory

@@ -3,9 +3,9 @@
 front_end.encode(waveform, fps, clip_length=16, device=None, progress=None, cancel=None, store=None)
 """
 
-from singer_core.audio.frames import AudioFeatures, authors_frame_count, frame_count, padded_count
-from singer_core.audio.logmel import LogMelFrontEnd
-from singer_core.audio.wav2vec2 import Wav2Vec2FrontEnd
+from .frames import AudioFeatures, authors_frame_count, frame_count, padded_count
+from .logmel import LogMelFrontEnd
+from .wav2vec2 import Wav2Vec2FrontEnd
 
 __all__ = [
     "AudioFeatures",

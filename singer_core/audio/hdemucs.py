@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from singer_core.audio.overlap import Framing, linear_fades
-from singer_core.audio.separation import NETWORK_RATE, SEPARATORS, ChunkedSeparator
-from singer_core.audio.waveform import Waveform
+from .overlap import Framing, linear_fades
+from .separation import NETWORK_RATE, SEPARATORS, ChunkedSeparator
+from .waveform import Waveform
 
 SOURCES = ("drums", "bass", "other", "vocals")  # of torchaudio's HDEMUCS_HIGH bundles
 SECONDS, FADE_SECONDS = 10, 1
@@ -32,7 +32,7 @@ def load_hdemucs(path: Path, device: torch.device | str | None = None) -> Chunke
 
     Raises RuntimeError where torchaudio is missing or the weights are of another model.
     """
-    from singer_core.audio.weights import load_state, match_state
+    from .weights import load_state, match_state
 
     model = hdemucs_module().hdemucs_high(list(SOURCES))
     match_state(model, load_state(path), "Hybrid Demucs (high)", SEPARATORS["hdemucs"].file)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from singer_core.compat import hide_unusable_torchaudio
+from ..compat import hide_unusable_torchaudio
 
 
 def require(module: str, purpose: str, package: str) -> ModuleType:

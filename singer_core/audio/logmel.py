@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from singer_core.audio.frames import AudioFeatures, exact_fps, frame_count, padded_count
-from singer_core.audio.job import Cancel, Progress, step
-from singer_core.audio.libraries import require
-from singer_core.audio.normalise import RATE, NormalisedSong, normalised_song
-from singer_core.audio.scratch import finished, part_file, release_pages, scratch_array
-from singer_core.audio.waveform import Waveform
+from .frames import AudioFeatures, exact_fps, frame_count, padded_count
+from .job import Cancel, Progress, step
+from .libraries import require
+from .normalise import RATE, NormalisedSong, normalised_song
+from .scratch import finished, part_file, release_pages, scratch_array
+from .waveform import Waveform
 
 FLOOR = 1e-4  # energy relative to white noise of the file's power, -40 dB
 SCALE = 2.0  # decades per unit: the features of songs lie about in [-2, 1.5]

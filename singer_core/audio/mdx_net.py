@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from singer_core.audio.libraries import require
-from singer_core.audio.overlap import Framing, hann_weights
-from singer_core.audio.separation import SEPARATORS, ChunkedSeparator
-from singer_core.audio.waveform import Waveform
+from .libraries import require
+from .overlap import Framing, hann_weights
+from .separation import SEPARATORS, ChunkedSeparator
+from .waveform import Waveform
 
 PEAK = 0.9  # louder songs are scaled down to it
 Run = Callable[[torch.Tensor], torch.Tensor]  # (1, 4, dim_f, dim_t) -> the same

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from singer_core.audio.libraries import require
-from singer_core.audio.overlap import Framing, linear_fades
-from singer_core.audio.separation import SEPARATORS, ChunkedSeparator
-from singer_core.audio.weights import State, load_state, match_state
+from .libraries import require
+from .overlap import Framing, linear_fades
+from .separation import SEPARATORS, ChunkedSeparator
+from .weights import State, load_state, match_state
 
 CHUNK = 352_800  # samples: 8 s
 FRAMING = Framing(chunk=CHUNK, step=CHUNK // 2, weights=linear_fades(CHUNK // 10))  # num_overlap 2

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from singer_core.audio.waveform import Waveform, resample, to_mono
+from .waveform import Waveform, resample, to_mono
 
 RATE = 16_000  # Hz, wav2vec2-base-960h
 VARIANCE_FLOOR = 1e-7  # of transformers' Wav2Vec2FeatureExtractor (numerics section 14)

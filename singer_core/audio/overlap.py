@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from singer_core.audio.job import Cancel, Progress, step
-from singer_core.audio.waveform import Waveform
+from .job import Cancel, Progress, step
+from .waveform import Waveform
 
 Network = Callable[[torch.Tensor], torch.Tensor]  # (2, chunk) -> (2, chunk)
 WeightsOf = Callable[[int], torch.Tensor]  # length -> (length,) weights of a chunk's samples, not all zero

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from singer_core.files import renamed_on_success
+from ..files import renamed_on_success
 
 IN_MEMORY_BYTES = 32 * 2**20  # up to here an array stays in RAM: a minute of 44.1 kHz stereo is 21 MB
 

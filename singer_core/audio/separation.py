@@ -17,10 +17,10 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from singer_core.audio.job import Cancel, Progress
-from singer_core.audio.overlap import Framing, Network, overlap_add
-from singer_core.audio.scratch import release_pages, scratch_array
-from singer_core.audio.waveform import Waveform, resample
+from .job import Cancel, Progress
+from .overlap import Framing, Network, overlap_add
+from .scratch import release_pages, scratch_array
+from .waveform import Waveform, resample
 
 FOLDER = "audio_separation"  # below the models folder
 NETWORK_RATE = 44_100  # Hz, of all networks here
@@ -130,19 +130,19 @@ class SeparatorKind:
 
 
 def _load_hdemucs(path: Path, device: torch.device | str | None) -> Separator:
-    from singer_core.audio.hdemucs import load_hdemucs
+    from .hdemucs import load_hdemucs
 
     return load_hdemucs(path, device)
 
 
 def _load_mdx_net(path: Path, device: torch.device | str | None) -> Separator:
-    from singer_core.audio.mdx_net import load_mdx_net
+    from .mdx_net import load_mdx_net
 
     return load_mdx_net(path, device)
 
 
 def _load_mel_band(path: Path, device: torch.device | str | None) -> Separator:
-    from singer_core.audio.mel_band import load_mel_band
+    from .mel_band import load_mel_band
 
     return load_mel_band(path, device)
 

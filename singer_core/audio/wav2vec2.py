@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from singer_core.audio.frames import AudioFeatures, exact_fps, frame_count, padded_count
-from singer_core.audio.job import Cancel, Progress, step
-from singer_core.audio.normalise import RATE, NormalisedSong, normalised_song
-from singer_core.audio.scratch import finished, part_file, release_pages, scratch_array
-from singer_core.audio.wav2vec2_files import load_wav2vec2
-from singer_core.audio.waveform import Waveform
+from .frames import AudioFeatures, exact_fps, frame_count, padded_count
+from .job import Cancel, Progress, step
+from .normalise import RATE, NormalisedSong, normalised_song
+from .scratch import finished, part_file, release_pages, scratch_array
+from .wav2vec2_files import load_wav2vec2
+from .waveform import Waveform
 
 if TYPE_CHECKING:
     from transformers import Wav2Vec2Model

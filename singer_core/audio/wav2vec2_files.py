@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from singer_core.audio.libraries import require
-from singer_core.audio.weights import State, load_state
+from .libraries import require
+from .weights import State, load_state
 
 if TYPE_CHECKING:
     from transformers import Wav2Vec2Model

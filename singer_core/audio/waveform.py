@@ -12,8 +12,8 @@ from typing import IO
 import numpy as np
 import torch
 
-from singer_core.audio.ffmpeg import BLOCK_FRAMES, AudioInfo, decode_blocks, probe, resample_blocks
-from singer_core.audio.scratch import IN_MEMORY_BYTES, release_pages
+from .ffmpeg import BLOCK_FRAMES, AudioInfo, decode_blocks, probe, resample_blocks
+from .scratch import IN_MEMORY_BYTES, release_pages
 
 __all__ = ["AudioInfo", "Waveform", "check_waveform", "probe_audio", "read_audio", "resample", "to_mono"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from singer_core.audio.waveform import Waveform
-from singer_core.files import renamed_on_success
+from ..files import renamed_on_success
+from .waveform import Waveform
 
 _FULL_SCALE = 32767
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from singer_core.weights import open_weights
+from ..weights import open_weights
 
 if TYPE_CHECKING:
-    from singer_core.audio.separation import SeparatorFile
+    from .separation import SeparatorFile
 
 State = dict[str, torch.Tensor]
 

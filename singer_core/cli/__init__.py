@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _top_parser() -> argparse.ArgumentParser:
-    from singer_core import __version__
+    from .. import __version__
 
     parser = argparse.ArgumentParser(
         prog="singer",

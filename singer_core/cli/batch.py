@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from singer_core.cli import sing
-from singer_core.cli.film import fill_stores, write_film
-from singer_core.files import write_text
+from ..files import write_text
+from . import sing
+from .film import fill_stores, write_film
 
 logger = logging.getLogger(__name__)
 
@@ -302,7 +302,7 @@ def find_processes() -> Processes:
 
 def main() -> None:
     """Entry point for `accelerate launch -m`."""
-    from singer_core.cli import main as singer
+    from . import main as singer
 
     sys.exit(singer(["batch", *sys.argv[1:]]))
 

@@ -26,15 +26,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     _check_target(args.source, args.target)
     if args.source.suffix.lower() == ".onnx":
-        from singer_core.portrait.identity import convert_onnx
+        from ..portrait.identity import convert_onnx
 
         convert_onnx(args.source, args.target)
         print(f"Wrote {args.target}: identity network.")
         return 0
     import torch
 
-    from singer_core.network.checkpoint import VARIANTS, open_checkpoint
-    from singer_core.weights import file_hash, save_weights
+    from ..network.checkpoint import VARIANTS, open_checkpoint
+    from ..weights import file_hash, save_weights
 
     checkpoint = open_checkpoint(args.source)
     dtype = None if args.dtype == "keep" else getattr(torch, args.dtype)

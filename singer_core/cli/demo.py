@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from singer_core.cli import sing
-from singer_core.demo import files
-from singer_core.options import PAPER
+from ..demo import files
+from ..options import PAPER
+from . import sing
 
 DESCRIPTION = """
 Let the built-in model sing: 5 seconds at 25 frames a second, without any download. The model is small

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from singer_core.downloads import download, find_file
+    from ..downloads import download, find_file
 
     if not args.names:
         print(_table(args.dir))
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _table(folder: Path) -> str:
-    from singer_core.downloads import FILES
+    from ..downloads import FILES
 
     width = max(map(len, FILES))
     lines = [f"{'name':<{width}}  {'size':>8}  what for; terms; where it goes; SHA-256; page"]

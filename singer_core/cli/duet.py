@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from singer_core.cli import inputs, sing
-from singer_core.cli.film import Film, canvas_of, write_films
+from . import inputs, sing
+from .film import Film, canvas_of, write_films
 
 if TYPE_CHECKING:
-    from singer_core.render.canvas import Canvas
+    from ..render.canvas import Canvas
 
 DESCRIPTION = """
 Render two singers of one song, each with the stem of their own voice: where a stem is silent, its singer is.
@@ -65,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from singer_core import constants
-    from singer_core.audio.waveform import probe_audio, read_audio
+    from .. import constants
+    from ..audio.waveform import probe_audio, read_audio
 
     singers = [args, second_singer(args)]
     if args.mix:
@@ -114,7 +114,7 @@ def _one_picture(args: argparse.Namespace) -> bool:
 
 def _canvas(singers: Sequence[argparse.Namespace], films: Sequence[Film]) -> Canvas:
     """Side by side, or both back in the picture that they have in common."""
-    from singer_core.render.canvas import in_one_picture, side_by_side
+    from ..render.canvas import in_one_picture, side_by_side
 
     first, second = films
     if singers[0].paste_back and _one_picture(singers[0]):

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from singer_core import constants
+from .. import constants
 
 if TYPE_CHECKING:
-    from singer_core.evaluation.files import Files
-    from singer_core.evaluation.mouth import Box
+    from ..evaluation.files import Files
+    from ..evaluation.mouth import Box
 
 HELP = "measure videos: singing, stability, likeness to a reference"
 DESCRIPTION = """
@@ -89,10 +89,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import dataclasses
 
-    from singer_core.cli.progress import progress_bar
-    from singer_core.evaluation.evaluate import evaluate
-    from singer_core.evaluation.files import distinct_names, read_material
-    from singer_core.evaluation.report import report_text, write_html, write_json
+    from ..evaluation.evaluate import evaluate
+    from ..evaluation.files import distinct_names, read_material
+    from ..evaluation.report import report_text, write_html, write_json
+    from .progress import progress_bar
 
     for path in (args.json, args.html):
         if path is not None and not path.parent.is_dir():
@@ -114,8 +114,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_protocol(args: argparse.Namespace, files: Files) -> int:
-    from singer_core.evaluation.protocol import PROTOCOLS as KNOWN
-    from singer_core.evaluation.protocol import run_protocol, summary_text
+    from ..evaluation.protocol import PROTOCOLS as KNOWN
+    from ..evaluation.protocol import run_protocol, summary_text
 
     if len(args.videos) != 1:
         raise ValueError(f"--protocol takes one folder, got {len(args.videos)}. Run it once for each.")
@@ -136,9 +136,9 @@ def _status(strict: bool, lacking: list[str]) -> int:
 
 
 def _files(args: argparse.Namespace) -> Files:
-    from singer_core.cli.inputs import choose_device
-    from singer_core.evaluation.evaluate import WEIGHTS
-    from singer_core.evaluation.files import Files
+    from ..evaluation.evaluate import WEIGHTS
+    from ..evaluation.files import Files
+    from .inputs import choose_device
 
     return Files(
         reference=args.reference,

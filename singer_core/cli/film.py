@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from singer_core.audio.frames import AudioFeatures
-    from singer_core.portrait.portrait import Portrait
-    from singer_core.render.canvas import Canvas
-    from singer_core.render.pipeline import OnStep, RenderedClip, SingerPipeline
-    from singer_core.render.sections import Section
-    from singer_core.render.store import ClipStore
+    from ..audio.frames import AudioFeatures
+    from ..portrait.portrait import Portrait
+    from ..render.canvas import Canvas
+    from ..render.pipeline import OnStep, RenderedClip, SingerPipeline
+    from ..render.sections import Section
+    from ..render.store import ClipStore
 
 
 def add_work_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +69,7 @@ class Film:
     @contextlib.contextmanager
     def opened(self) -> Iterator[list[ClipStore | None]]:
         """The store of each section."""
-        from singer_core.render.store import ClipStore, fingerprint
+        from ..render.store import ClipStore, fingerprint
 
         with contextlib.ExitStack() as stack:
             stores: list[ClipStore | None] = [None] * len(self.sections)
@@ -91,7 +91,7 @@ class Film:
         self, stores: Sequence[ClipStore | None], moved: Callable[[int], None]
     ) -> Iterator[torch.Tensor]:
         """All frames in order, (3, H, W) each; `moved` is told the steps done."""
-        from singer_core.render.sections import join_sections
+        from ..render.sections import join_sections
 
         steps, clips = self.pipeline.options.steps, self.clips
 
@@ -115,8 +115,8 @@ def plan_film(
     `audio` has its vocal activity where --sections is given. Raises ValueError on arguments that exclude
     each other.
     """
-    from singer_core.render.sections import SECTION_SECONDS, Section, plan_sections
-    from singer_core.render.store import work_folder
+    from ..render.sections import SECTION_SECONDS, Section, plan_sections
+    from ..render.store import work_folder
 
     if args.partial and args.no_resume:
         raise ValueError(
@@ -131,7 +131,7 @@ def plan_film(
 
 def canvas_of(film: Film, args: argparse.Namespace) -> Canvas:
     """How the frames of a film are shown: alone, or pasted back where `args` ask for it."""
-    from singer_core.render.canvas import bare, pasted
+    from ..render.canvas import bare, pasted
 
     return pasted(film.portrait) if args.paste_back else bare(film.portrait.crop.size)
 
@@ -145,8 +145,8 @@ def write_films(
     films: Sequence[Film], canvas: Canvas, sound: Sequence[Path], out: Path, args: argparse.Namespace
 ) -> None:
     """The same for films of equal length whose frames the canvas puts together; `sound` is added up."""
-    from singer_core.cli.progress import progress_bar
-    from singer_core.render.video import VideoWriter
+    from ..render.video import VideoWriter
+    from .progress import progress_bar
 
     with contextlib.ExitStack() as stack:
         stores = [stack.enter_context(film.opened()) for film in films]
@@ -207,7 +207,7 @@ def fill_stores(film: Film, sections: Sequence[Section]) -> None:
 
 def _clear_out(work: Path | None) -> None:
     """Delete old renders; one's own are in use by now."""
-    from singer_core.render.store import clean
+    from ..render.store import clean
 
     if work is not None:
         clean(work)

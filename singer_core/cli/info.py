@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.expected_keys:
-        from singer_core.network.architecture import Architecture
-        from singer_core.network.checkpoint import expected_shapes
+        from ..network.architecture import Architecture
+        from ..network.checkpoint import expected_shapes
 
         shapes = expected_shapes(Architecture())
         lines = (f"{json.dumps(key)}: {list(shape)}" for key, shape in shapes.items())
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _report(path: Path) -> dict[str, Any]:
-    from singer_core.network.checkpoint import VARIANTS, open_checkpoint, parameter_counts, spectral_report
+    from ..network.checkpoint import VARIANTS, open_checkpoint, parameter_counts, spectral_report
 
     checkpoint = open_checkpoint(path)
     dtypes = sorted({str(dtype).removeprefix("torch.") for dtype in checkpoint.file.dtypes.values()})

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from singer_core import constants
+from .. import constants
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from singer_core.audio.waveform import Waveform
-    from singer_core.portrait.landmarks import FaceLandmarks
-    from singer_core.portrait.portrait import Portrait
+    from ..audio.waveform import Waveform
+    from ..portrait.landmarks import FaceLandmarks
+    from ..portrait.portrait import Portrait
 
 SEPARATOR_CHOICES = ("none", "hdemucs", "kim_vocal_2", "mel_band_roformer")
 
@@ -160,10 +160,10 @@ class Song:
 
 def read_song(path: Path, args: argparse.Namespace, device: torch.device) -> Song:
     """Read a song; separate and level its vocals."""
-    from singer_core.audio.activity import level_vocals
-    from singer_core.audio.separation import load_separator
-    from singer_core.audio.waveform import read_audio, resample, to_mono
-    from singer_core.cli.progress import progress_bar
+    from ..audio.activity import level_vocals
+    from ..audio.separation import load_separator
+    from ..audio.waveform import read_audio, resample, to_mono
+    from .progress import progress_bar
 
     if args.separator == "none":
         rest = None
@@ -183,9 +183,9 @@ def read_portrait(
     path: Path, args: argparse.Namespace, size: tuple[int, int], identity_width: int | None = None
 ) -> Portrait:
     """Read a picture and prepare it for frames of `size` (H, W) by the portrait arguments."""
-    from singer_core.portrait.image import read_mask, read_picture
-    from singer_core.portrait.masks import MaskOptions
-    from singer_core.portrait.portrait import prepare_portrait
+    from ..portrait.image import read_mask, read_picture
+    from ..portrait.masks import MaskOptions
+    from ..portrait.portrait import prepare_portrait
 
     picture = read_picture(path)
     faces, identities = _faces(args, picture.image)
@@ -220,8 +220,8 @@ def _faces(
     args: argparse.Namespace, image: Image
 ) -> tuple[list[FaceLandmarks] | None, list[torch.Tensor | None]]:
     """The faces of a file or a detector, and what the detector knows of their identities."""
-    from singer_core.portrait.detection import detect_insightface
-    from singer_core.portrait.landmarks import read_landmarks
+    from ..portrait.detection import detect_insightface
+    from ..portrait.landmarks import read_landmarks
 
     if args.landmarks:
         return read_landmarks(args.landmarks, image.size), []
@@ -235,8 +235,8 @@ def _identity(
     path: Path, image: Image, faces: list[FaceLandmarks] | None, face_index: int | None
 ) -> torch.Tensor:
     """The embedding in a file, or the one that a network computes: of the file, or found in the folder."""
-    from singer_core.portrait.identity import embed_face, find_identity_file, load_identity
-    from singer_core.portrait.landmarks import choose_face
+    from ..portrait.identity import embed_face, find_identity_file, load_identity
+    from ..portrait.landmarks import choose_face
 
     embedding = None if path.is_dir() else _read_embedding(path)
     if embedding is not None:
@@ -254,7 +254,7 @@ def _read_embedding(path: Path) -> torch.Tensor | None:
     import numpy as np
     import torch
 
-    from singer_core.weights import open_weights
+    from ..weights import open_weights
 
     if not path.is_file():
         raise FileNotFoundError(f"There is no identity file {path}. Check the path, or leave --identity out.")

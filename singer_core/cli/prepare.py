@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from singer_core.cli import inputs
+from . import inputs
 
 if TYPE_CHECKING:
     import torch
@@ -36,12 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from singer_core.audio.frames import frame_count
-    from singer_core.audio.waveform import probe_audio
-    from singer_core.audio.wavfile import write_wave
-    from singer_core.constants import DEFAULT_SIZE
-    from singer_core.files import write_text
-    from singer_core.portrait.preview import write_preview
+    from ..audio.frames import frame_count
+    from ..audio.waveform import probe_audio
+    from ..audio.wavfile import write_wave
+    from ..constants import DEFAULT_SIZE
+    from ..files import write_text
+    from ..portrait.preview import write_preview
 
     info = probe_audio(args.song)
     portrait = inputs.read_portrait(args.portrait, args, args.size or DEFAULT_SIZE)
@@ -69,13 +69,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _beats(song: inputs.Song) -> torch.Tensor:
-    from singer_core.audio.beats import beat_times
+    from ..audio.beats import beat_times
 
     return beat_times(song.mix)
 
 
 def _plot(args: argparse.Namespace, song: inputs.Song, beats: torch.Tensor | None) -> Path:
-    from singer_core.evaluation.song_plot import plot_song
+    from ..evaluation.song_plot import plot_song
 
     return plot_song(args.out / "song.png", song.vocals, args.fps, beats)
 

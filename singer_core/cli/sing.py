@@ -9,18 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from singer_core import constants
-from singer_core.cli import inputs
-from singer_core.cli.film import Film, add_work_arguments, plan_film, write_film
-from singer_core.options import MODES, OFFICIAL, PAPER, PRESETS, BandGains, SingerOptions
+from .. import constants
+from ..options import MODES, OFFICIAL, PAPER, PRESETS, BandGains, SingerOptions
+from . import inputs
+from .film import Film, add_work_arguments, plan_film, write_film
 
 if TYPE_CHECKING:
     import torch
 
-    from singer_core.audio.features import AudioFeatures, LogMelFrontEnd, Wav2Vec2FrontEnd
-    from singer_core.network.backbone import SingerNetwork
-    from singer_core.network.checkpoint import Checkpoint
-    from singer_core.portrait.portrait import Portrait
+    from ..audio.features import AudioFeatures, LogMelFrontEnd, Wav2Vec2FrontEnd
+    from ..network.backbone import SingerNetwork
+    from ..network.checkpoint import Checkpoint
+    from ..portrait.portrait import Portrait
 
 logger = logging.getLogger(__name__)
 
@@ -164,12 +164,12 @@ def prepare(
     loaded   networks of the job before, which are used again where the arguments name the same
     seconds  how long the film is at least: behind a shorter song it is silent
     """
-    from singer_core.audio.activity import with_activity
-    from singer_core.audio.waveform import probe_audio
-    from singer_core.network.autoencoder import load_autoencoder
-    from singer_core.network.checkpoint import open_checkpoint
-    from singer_core.render.pipeline import SingerPipeline
-    from singer_core.render.video import check_output
+    from ..audio.activity import with_activity
+    from ..audio.waveform import probe_audio
+    from ..network.autoencoder import load_autoencoder
+    from ..network.checkpoint import open_checkpoint
+    from ..render.pipeline import SingerPipeline
+    from ..render.video import check_output
 
     options_from(args, default or OFFICIAL)  # says what is wrong before anything is read
     out = check_output(args.out or Path(args.song.with_suffix(".mp4").name))
@@ -206,7 +206,7 @@ def _once(loaded: Loaded, name: str, key: object, load: Callable[[], Any]) -> An
 def _load_network(
     checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, args: argparse.Namespace
 ) -> SingerNetwork:
-    from singer_core.network.checkpoint import load_network
+    from ..network.checkpoint import load_network
 
     network = load_network(checkpoint, dtype, device)
     if args.low_memory:
@@ -218,7 +218,7 @@ def _load_network(
 
 def _lasting(song: inputs.Song, seconds: float) -> inputs.Song:
     """The song with silence behind it where it is shorter."""
-    from singer_core.audio.waveform import Waveform
+    from ..audio.waveform import Waveform
 
     missing = round(seconds * song.vocals.rate) - song.vocals.length
     if missing <= 0:
@@ -282,8 +282,8 @@ def choose_front_end(checkpoint: Checkpoint, wav2vec2: Path | None) -> Wav2Vec2F
     The published width means wav2vec2, any other log-mel energies, unless an encoder is given. Raises
     ValueError where wav2vec2 is needed and not given, or has other widths.
     """
-    from singer_core.audio.features import LogMelFrontEnd, Wav2Vec2FrontEnd
-    from singer_core.network.architecture import Architecture
+    from ..audio.features import LogMelFrontEnd, Wav2Vec2FrontEnd
+    from ..network.architecture import Architecture
 
     needed = checkpoint.architecture.frame_features
     if wav2vec2 is not None:
@@ -313,7 +313,7 @@ def _encode(
     options: SingerOptions,
     device: torch.device,
 ) -> AudioFeatures:
-    from singer_core.cli.progress import progress_bar
+    from .progress import progress_bar
 
     with progress_bar("listening", 100, "%", args.quiet) as bar:
         return front_end.encode(song.vocals, args.fps, options.clip_frames, device, progress=bar.set_part)
@@ -321,9 +321,9 @@ def _encode(
 
 def _motion(args: argparse.Namespace, song: inputs.Song, audio: AudioFeatures) -> torch.Tensor:
     """Pose, face and lip weight of each frame, (s, 3)."""
-    from singer_core.audio.activity import loudness_curve, vocal_activity
-    from singer_core.audio.beats import beat_times
-    from singer_core.audio.motion import MotionResponse, motion_weights
+    from ..audio.activity import loudness_curve, vocal_activity
+    from ..audio.beats import beat_times
+    from ..audio.motion import MotionResponse, motion_weights
 
     response = MotionResponse(args.pose, args.face, args.lip, args.beat, args.loudness, args.silence)
     beats = beat_times(song.mix) if args.beat else None
@@ -336,7 +336,7 @@ def _motion(args: argparse.Namespace, song: inputs.Song, audio: AudioFeatures) -
         beats=beats,
     ).tensor
     if args.plot:
-        from singer_core.evaluation.song_plot import plot_song
+        from ..evaluation.song_plot import plot_song
 
         plot_song(args.plot, song.vocals, audio.fps, beats, weights)
     return weights

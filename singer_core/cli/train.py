@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from singer_core.training.config import TrainConfig
+    from ..training.config import TrainConfig
 
 HELP = "train or adapt a network"
 DESCRIPTION = """
@@ -41,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import torch
 
-    from singer_core.training.config import read_config
-    from singer_core.training.trainer import Trainer, plan
+    from ..training.config import read_config
+    from ..training.trainer import Trainer, plan
 
     config = read_config(args.config)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -69,11 +69,11 @@ def _prepare(args: argparse.Namespace, config: TrainConfig) -> int:
     """Prepare a folder of videos; 1 where none of them can be used."""
     from functools import partial
 
-    from singer_core.cli.sing import choose_front_end
-    from singer_core.network.autoencoder import load_autoencoder
-    from singer_core.network.checkpoint import open_checkpoint
-    from singer_core.portrait.detection import detect_insightface
-    from singer_core.training.videos import VideoSettings, prepare_videos
+    from ..network.autoencoder import load_autoencoder
+    from ..network.checkpoint import open_checkpoint
+    from ..portrait.detection import detect_insightface
+    from ..training.videos import VideoSettings, prepare_videos
+    from .sing import choose_front_end
 
     if args.vae is None or config.start is None:
         raise ValueError("--prepare needs --vae, and a configuration with `start`: the network to adapt.")

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from singer_core.verification.runner import verify
+    from ..verification.runner import verify
 
     rows = []
     print(f"{'fixture':<15} {'case':<6} {'tensor':<60} {'error/tol':>9}  {'tolerance':<22} result")

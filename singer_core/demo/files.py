@@ -1,4 +1,4 @@
-"""Where the built-in files lie. `bench/train_builtin.py` and `bench/demo_material.py` make them again.
+"""Where the built-in files lie. `python -m builtin` and `python -m builtin.demo_material` make them again.
 
 CHECKPOINT  a small SINGER of 128 x 128 pixels, half precision (docs/model_card.md)
 VAE         its autoencoder, in the layout of TAESD

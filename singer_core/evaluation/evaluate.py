@@ -13,18 +13,18 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from singer_core import constants
-from singer_core.audio.beats import beat_times
-from singer_core.audio.waveform import Waveform
-from singer_core.evaluation import networks, rhythm, singing, stability
-from singer_core.evaluation.distance import frechet_distance
-from singer_core.evaluation.fidelity import load_lpips, psnr, ssim
-from singer_core.evaluation.findings import findings
-from singer_core.evaluation.footage import Footage, resized
-from singer_core.evaluation.metric import BY_KEY, METRICS, NotComputedError
-from singer_core.evaluation.mouth import Box, FaceTrack
-from singer_core.evaluation.reading import Readings, read_footage
-from singer_core.portrait.landmarks import FaceLandmarks
+from .. import constants
+from ..audio.beats import beat_times
+from ..audio.waveform import Waveform
+from ..portrait.landmarks import FaceLandmarks
+from . import networks, rhythm, singing, stability
+from .distance import frechet_distance
+from .fidelity import load_lpips, psnr, ssim
+from .findings import findings
+from .footage import Footage, resized
+from .metric import BY_KEY, METRICS, NotComputedError
+from .mouth import Box, FaceTrack
+from .reading import Readings, read_footage
 
 Floats = NDArray[np.float64]
 Progress = Callable[[float], None]

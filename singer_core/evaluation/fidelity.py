@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from singer_core.evaluation.metric import NotComputedError
+from .metric import NotComputedError
 
 WINDOW = 7  # pixels: side of the window of SSIM
 K1, K2 = 0.01, 0.03  # Wang et al. 2004, "Image quality assessment", section III

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from singer_core import constants
-from singer_core.audio.waveform import Waveform, read_audio
-from singer_core.evaluation.evaluate import WEIGHTS, Material
-from singer_core.evaluation.footage import Footage, open_footage
-from singer_core.evaluation.mouth import Box, FaceTrack, check_box, lip_box, read_track
-from singer_core.portrait.image import read_image
-from singer_core.portrait.landmarks import FaceLandmarks, read_landmarks
+from .. import constants
+from ..audio.waveform import Waveform, read_audio
+from ..portrait.image import read_image
+from ..portrait.landmarks import FaceLandmarks, read_landmarks
+from .evaluate import WEIGHTS, Material
+from .footage import Footage, open_footage
+from .mouth import Box, FaceTrack, check_box, lip_box, read_track
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 

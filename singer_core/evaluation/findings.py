@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from singer_core.evaluation.stability import Seams
+from .stability import Seams
 
 DRIFT = 2.0  # grey levels
 SHARPNESS = 2.0  # percent

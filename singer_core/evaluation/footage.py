@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from singer_core.audio.ffmpeg import ffmpeg_program
-from singer_core.render.video import probe_video, read_frames
+from ..audio.ffmpeg import ffmpeg_program
+from ..render.video import probe_video, read_frames
 
 Floats = NDArray[np.float64]
 

@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from singer_core import constants
-from singer_core.evaluation.stability import luma
-from singer_core.files import write_text
-from singer_core.portrait.landmarks import LIPS, POINTS, FaceLandmarks, read_landmarks
-from singer_core.portrait.masks import MaskOptions
-from singer_core.portrait.portrait import Portrait
+from .. import constants
+from ..files import write_text
+from ..portrait.landmarks import LIPS, POINTS, FaceLandmarks, read_landmarks
+from ..portrait.masks import MaskOptions
+from ..portrait.portrait import Portrait
+from .stability import luma
 
 Floats = NDArray[np.float64]
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels, right and bottom outside

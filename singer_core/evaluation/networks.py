@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from singer_core.evaluation.footage import Footage, windows
-from singer_core.evaluation.metric import NotComputedError
-from singer_core.evaluation.mouth import FaceTrack
-from singer_core.portrait.detection import detect_insightface
-from singer_core.portrait.identity import embed_face, find_identity_file, load_identity
-from singer_core.portrait.landmarks import FaceLandmarks
+from ..portrait.detection import detect_insightface
+from ..portrait.identity import embed_face, find_identity_file, load_identity
+from ..portrait.landmarks import FaceLandmarks
+from .footage import Footage, windows
+from .metric import NotComputedError
+from .mouth import FaceTrack
 
 Floats = NDArray[np.float64]
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from singer_core.audio.libraries import require
-from singer_core.evaluation.evaluate import Evaluation
-from singer_core.evaluation.stability import at_seams
+from ..audio.libraries import require
+from .evaluate import Evaluation
+from .stability import at_seams
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

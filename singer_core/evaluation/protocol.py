@@ -28,17 +28,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from singer_core import __version__
-from singer_core.audio.libraries import require
-from singer_core.evaluation.distance import frechet_distance
-from singer_core.evaluation.evaluate import Material, evaluate
-from singer_core.evaluation.files import PICTURES, Files, read_material
-from singer_core.evaluation.footage import open_footage
-from singer_core.evaluation.metric import BY_KEY, METRICS, Metric, NotComputedError, shown
-from singer_core.evaluation.networks import WINDOW, film_features
-from singer_core.evaluation.report import grouped, page_of
-from singer_core.files import renamed_on_success, write_text
-from singer_core.portrait.image import read_image
+from .. import __version__
+from ..audio.libraries import require
+from ..files import renamed_on_success, write_text
+from ..portrait.image import read_image
+from .distance import frechet_distance
+from .evaluate import Material, evaluate
+from .files import PICTURES, Files, read_material
+from .footage import open_footage
+from .metric import BY_KEY, METRICS, Metric, NotComputedError, shown
+from .networks import WINDOW, film_features
+from .report import grouped, page_of
 
 logger = logging.getLogger(__name__)
 

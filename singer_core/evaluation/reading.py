@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from singer_core.evaluation.footage import Footage
-from singer_core.evaluation.mouth import Box, box_levels, box_openings
-from singer_core.evaluation.stability import FrameReading, luma, read_frame
+from .footage import Footage
+from .mouth import Box, box_levels, box_openings
+from .stability import FrameReading, luma, read_frame
 
 Floats = NDArray[np.float64]
 

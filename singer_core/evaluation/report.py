@@ -10,11 +10,11 @@ import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from singer_core import __version__
-from singer_core.evaluation.evaluate import Evaluation
-from singer_core.evaluation.metric import METRICS, Metric, heading, numeral, shown
-from singer_core.evaluation.plots import contact_sheet, plot_curves
-from singer_core.files import write_text
+from .. import __version__
+from ..files import write_text
+from .evaluate import Evaluation
+from .metric import METRICS, Metric, heading, numeral, shown
+from .plots import contact_sheet, plot_curves
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from singer_core.audio.activity import VOICE_FLOOR_DB, loudness_curve, vocal_activity
-from singer_core.audio.waveform import Waveform
+from ..audio.activity import VOICE_FLOOR_DB, loudness_curve, vocal_activity
+from ..audio.waveform import Waveform
 
 Floats = NDArray[np.float64]
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from singer_core.audio.activity import vocal_activity
-from singer_core.audio.libraries import require
-from singer_core.audio.logmel import LogMelFrontEnd
-from singer_core.audio.waveform import Waveform
-from singer_core.files import renamed_on_success
-from singer_core.network.wavelet import analysis
+from ..audio.activity import vocal_activity
+from ..audio.libraries import require
+from ..audio.logmel import LogMelFrontEnd
+from ..audio.waveform import Waveform
+from ..files import renamed_on_success
+from ..network.wavelet import analysis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

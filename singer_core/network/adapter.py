@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from singer_core import constants
-from singer_core.network import architecture
-from singer_core.network.conditions import ClipConditions
-from singer_core.network.layers import AudioTransformer, MotionModule, Options, Toolkit
-from singer_core.network.projections import AudioProjection, FaceLocator, ImageProjection
-from singer_core.network.spectral import MultiScaleSpectralModule, SelfAdaptiveFilterModule
+from .. import constants
+from . import architecture
+from .conditions import ClipConditions
+from .layers import AudioTransformer, MotionModule, Options, Toolkit
+from .projections import AudioProjection, FaceLocator, ImageProjection
+from .spectral import MultiScaleSpectralModule, SelfAdaptiveFilterModule
 
 
 class Site(nn.Module):

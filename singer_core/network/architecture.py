@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from singer_core import constants
+from .. import constants
 
 LocatorInput = Literal["face", "portrait"]
 

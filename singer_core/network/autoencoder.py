@@ -12,9 +12,9 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 from torch import Tensor
 
-from singer_core import constants
-from singer_core.network.memory import in_batches
-from singer_core.weights import WeightFile, open_weights
+from .. import constants
+from ..weights import WeightFile, open_weights
+from .memory import in_batches
 
 State = dict[str, Tensor]
 DECODE_BATCH = 2  # pictures that an accelerator decodes at once

@@ -18,13 +18,13 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention import FeedForward
 from torch import Tensor, nn
 
-from singer_core import constants
-from singer_core.network.adapter import SingerAdapter
-from singer_core.network.architecture import Architecture
-from singer_core.network.conditions import ClipConditions, KeysValues, ReferenceFeatures
-from singer_core.network.deep_cache import DeepCache, cached_forward
-from singer_core.network.layers import PIECE_TOKENS, Toolkit, attend_with_reference, in_pieces
-from singer_core.network.linear import gated_linear, quicken_linears
+from .. import constants
+from .adapter import SingerAdapter
+from .architecture import Architecture
+from .conditions import ClipConditions, KeysValues, ReferenceFeatures
+from .deep_cache import DeepCache, cached_forward
+from .layers import PIECE_TOKENS, Toolkit, attend_with_reference, in_pieces
+from .linear import gated_linear, quicken_linears
 
 Bank = dict[str, Tensor]
 

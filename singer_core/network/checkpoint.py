@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from singer_core import constants
-from singer_core.network.adapter import SingerAdapter
-from singer_core.network.architecture import Architecture
-from singer_core.network.layers import MotionModule, Toolkit
-from singer_core.network.unet_shapes import unet_shapes
-from singer_core.weights import WeightFile, open_weights
+from .. import constants
+from ..weights import WeightFile, open_weights
+from .adapter import SingerAdapter
+from .architecture import Architecture
+from .layers import MotionModule, Toolkit
+from .unet_shapes import unet_shapes
 
 if TYPE_CHECKING:
-    from singer_core.network.backbone import SingerNetwork
+    from .backbone import SingerNetwork
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def load_network(
             f"{checkpoint.file.path.name} holds {VARIANTS['stage1']}: a start for training that cannot sing. "
             "Load the `net.pth` of SINGER or Hallo."
         )
-    from singer_core.network.backbone import SingerNetwork  # diffusers, which ComfyUI's MODEL does without
+    from .backbone import SingerNetwork  # diffusers, which ComfyUI's MODEL does without
 
     with torch.device("meta"):
         network = SingerNetwork(checkpoint.architecture)

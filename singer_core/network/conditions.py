@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from singer_core import constants
+from .. import constants
 
 KeysValues = tuple[Tensor, Tensor]
 MakeKeys = Callable[[Tensor], KeysValues]

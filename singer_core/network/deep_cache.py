@@ -17,7 +17,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from singer_core.network.conditions import Branch
+from .conditions import Branch
 
 
 @dataclass

@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from singer_core import constants
-from singer_core.network.conditions import AudioTokens, ClipConditions, KeysValues
-from singer_core.network.linear import gated_linear
+from .. import constants
+from .conditions import AudioTokens, ClipConditions, KeysValues
+from .linear import gated_linear
 
 Options = Mapping[str, Any] | None  # ComfyUI's `transformer_options`; None outside it
 

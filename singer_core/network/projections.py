@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from singer_core import constants
-from singer_core.network.layers import Toolkit
+from .. import constants
+from .layers import Toolkit
 
 
 def audio_windows(features: Tensor, start: int = 0, stop: int | None = None) -> Tensor:

@@ -9,8 +9,8 @@ import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from torch import Tensor
 
-from singer_core import constants
-from singer_core.options import NoiseSchedule, Solver
+from .. import constants
+from ..options import NoiseSchedule, Solver
 
 
 def ddim(noise_schedule: NoiseSchedule, steps: int) -> DDIMScheduler:

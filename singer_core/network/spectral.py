@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from singer_core import constants
-from singer_core.network.layers import Toolkit
-from singer_core.network.wavelet import Bands, analysis, synthesis
+from .. import constants
+from .layers import Toolkit
+from .wavelet import Bands, analysis, synthesis
 
 
 class MultiScaleSpectralModule(nn.Module):

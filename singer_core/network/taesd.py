@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from singer_core import constants
+from .. import constants
 
 TAESD_WIDTH = 64
 

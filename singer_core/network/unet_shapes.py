@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from singer_core import constants
-from singer_core.network.architecture import Architecture
+from .. import constants
+from .architecture import Architecture
 
 Shape = tuple[int, ...]
 Named = tuple[str, Shape]

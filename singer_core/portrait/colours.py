@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 if TYPE_CHECKING:
-    from singer_core.portrait.portrait import Portrait
+    from .portrait import Portrait
 
 logger = logging.getLogger(__name__)
 

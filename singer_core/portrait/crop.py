@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional as F
 
-from singer_core.portrait.image import to_tensor
-from singer_core.portrait.masks import Box
+from .image import to_tensor
+from .masks import Box
 
 # local change of a frame up to which fine detail of the picture stays whole, and from which it is gone
 DETAIL_KEEP, DETAIL_DROP = 4 / 255, 16 / 255

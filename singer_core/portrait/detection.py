@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from singer_core.portrait.landmarks import FIVE, LIPS, POINTS, SILHOUETTE, FaceLandmarks
+from .landmarks import FIVE, LIPS, POINTS, SILHOUETTE, FaceLandmarks
 
 CONTOUR = slice(0, 33)  # jaw line of insightface's 106-point layout
 MOUTH = slice(52, 72)

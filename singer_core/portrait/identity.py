@@ -19,10 +19,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from singer_core.portrait.image import to_tensor
-from singer_core.portrait.iresnet import IResNet, build, is_iresnet
-from singer_core.portrait.iresnet_onnx import convert_onnx, read_onnx
-from singer_core.portrait.landmarks import FaceLandmarks
+from .image import to_tensor
+from .iresnet import IResNet, build, is_iresnet
+from .iresnet_onnx import convert_onnx, read_onnx
+from .landmarks import FaceLandmarks
 
 __all__ = ["align_face", "convert_onnx", "embed_face", "find_identity_file", "load_identity"]
 

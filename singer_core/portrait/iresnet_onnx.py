@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from singer_core.files import renamed_on_success
-from singer_core.portrait.iresnet import EPS, build
+from ..files import renamed_on_success
+from .iresnet import EPS, build
 
 State = dict[str, torch.Tensor]
 PASS = {"Identity", "Dropout", "Cast"}  # nodes that do not change the values at inference

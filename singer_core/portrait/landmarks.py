@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from singer_core.files import write_text
+from ..files import write_text
 
 POINTS = 478
 

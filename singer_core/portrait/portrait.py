@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from singer_core.portrait import crop as crops
-from singer_core.portrait import masks as m
-from singer_core.portrait.image import Picture, from_tensor, to_picture, to_tensor
-from singer_core.portrait.landmarks import FaceLandmarks, choose_face
+from . import crop as crops
+from . import masks as m
+from .image import Picture, from_tensor, to_picture, to_tensor
+from .landmarks import FaceLandmarks, choose_face
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw
 
-from singer_core.files import renamed_on_success, write_text
-from singer_core.portrait.image import from_tensor
-from singer_core.portrait.masks import LATENT_SCALE
-from singer_core.portrait.portrait import Portrait
+from ..files import renamed_on_success, write_text
+from .image import from_tensor
+from .masks import LATENT_SCALE
+from .portrait import Portrait
 
 TINTS = {"face": (0.15, 0.75, 0.35), "lip": (0.95, 0.15, 0.3)}  # RGB
 OUTLINE = (255, 200, 0)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from singer_core.portrait.crop import PasteBack
-from singer_core.portrait.portrait import Portrait
+from ..portrait.crop import PasteBack
+from ..portrait.portrait import Portrait
 
 Size = tuple[int, int]  # (H, W)
 

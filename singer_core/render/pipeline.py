@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from singer_core import constants
-from singer_core.audio.frames import AudioFeatures
-from singer_core.network.conditions import AudioTokens, ClipConditions, ReferenceFeatures
-from singer_core.network.projections import audio_windows
-from singer_core.options import SingerOptions
-from singer_core.portrait.colours import identity_for
-from singer_core.portrait.portrait import Portrait
-from singer_core.render.clips import Clip, finished_frames, plan_clips
-from singer_core.render.sampler import NotFiniteError, SpectralWeighting, branches_for, sample_clip
-from singer_core.render.seams import cross_fade, rest_before, shared_noise_rows, steadied
-from singer_core.render.store import FORMAT, ClipStore, fingerprint
+from .. import constants
+from ..audio.frames import AudioFeatures
+from ..network.conditions import AudioTokens, ClipConditions, ReferenceFeatures
+from ..network.projections import audio_windows
+from ..options import SingerOptions
+from ..portrait.colours import identity_for
+from ..portrait.portrait import Portrait
+from .clips import Clip, finished_frames, plan_clips
+from .sampler import NotFiniteError, SpectralWeighting, branches_for, sample_clip
+from .seams import cross_fade, rest_before, shared_noise_rows, steadied
+from .store import FORMAT, ClipStore, fingerprint
 
 if TYPE_CHECKING:  # diffusers, which ComfyUI's nodes do without
-    from singer_core.network.autoencoder import Autoencoder
-    from singer_core.network.backbone import SingerNetwork
+    from ..network.autoencoder import Autoencoder
+    from ..network.backbone import SingerNetwork
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from singer_core import constants
-from singer_core.network.adapter import SingerAdapter
-from singer_core.network.conditions import (
+from .. import constants
+from ..network.adapter import SingerAdapter
+from ..network.conditions import (
     CONDITIONAL,
     PORTRAIT_ONLY,
     UNCONDITIONAL,
@@ -22,13 +22,13 @@ from singer_core.network.conditions import (
     Branch,
     ClipConditions,
 )
-from singer_core.network.memory import OutOfMemory, too_large
-from singer_core.network.spectral import MultiScaleSpectralModule, weigh_bands
-from singer_core.options import SingerOptions
+from ..network.memory import OutOfMemory, too_large
+from ..network.spectral import MultiScaleSpectralModule, weigh_bands
+from ..options import SingerOptions
 
 if TYPE_CHECKING:  # diffusers, which ComfyUI's nodes do without
-    from singer_core.network.backbone import SingerNetwork
-    from singer_core.network.deep_cache import DeepCache
+    from ..network.backbone import SingerNetwork
+    from ..network.deep_cache import DeepCache
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def sample_clip(
     Raises NotFiniteError where a step gave NaN or infinity. That is read one step later, so that an
     accelerator has the next step before it when the host asks.
     """
-    from singer_core.network.schedule import solver_for  # diffusers too
+    from ..network.schedule import solver_for  # diffusers too
 
     scheduler = solver_for(options.solver, options.noise_schedule, options.steps)
     cache, one_by_one = _cache(options), options.sequential_guidance
@@ -182,6 +182,6 @@ def _of_branches(
 
 
 def _cache(options: SingerOptions) -> DeepCache | None:
-    from singer_core.network.deep_cache import DeepCache  # diffusers too
+    from ..network.deep_cache import DeepCache  # diffusers too
 
     return DeepCache(options.cache_interval, options.cache_level) if options.cache_interval > 1 else None

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from singer_core.render.clips import Clip
+from .clips import Clip
 
 REST_FRAMES = 4  # frames on either side of a boundary that must be silent
 

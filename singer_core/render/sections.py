@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from singer_core.render.pipeline import RenderedClip
-from singer_core.render.seams import cross_fade
+from .pipeline import RenderedClip
+from .seams import cross_fade
 
 SECTION_SECONDS = 8.0  # shorter sections are joined to the next
 SECTION_OVERLAP = 8  # frames, 0.3 s

@@ -39,8 +39,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from singer_core.files import renamed_on_success
-from singer_core.render import locks
+from ..files import renamed_on_success
+from . import locks
 
 log = logging.getLogger(__name__)
 

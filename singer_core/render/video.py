@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from singer_core.render.locks import take
+from .locks import take
 
 log = logging.getLogger(__name__)
 

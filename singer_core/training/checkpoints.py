@@ -20,13 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from singer_core.files import renamed_on_success
-from singer_core.network.architecture import Architecture
-from singer_core.network.backbone import SingerNetwork
-from singer_core.network.checkpoint import expected_shapes, open_checkpoint, our_key, published_key
-from singer_core.training.config import TrainConfig
-from singer_core.training.lora import is_factor, merged_state
-from singer_core.weights import open_weights, save_weights
+from ..files import renamed_on_success
+from ..network.architecture import Architecture
+from ..network.backbone import SingerNetwork
+from ..network.checkpoint import expected_shapes, open_checkpoint, our_key, published_key
+from ..weights import open_weights, save_weights
+from .config import TrainConfig
+from .lora import is_factor, merged_state
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
-from singer_core import constants
-from singer_core.network.architecture import Architecture
-from singer_core.options import NoiseSchedule
+from .. import constants
+from ..network.architecture import Architecture
+from ..options import NoiseSchedule
 
 RecipeName = Literal["authors", "matched", "lora"]
 Precision = Literal["no", "fp16", "bf16"]

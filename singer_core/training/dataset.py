@@ -25,13 +25,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from singer_core import constants
-from singer_core.files import write_text
-from singer_core.network.architecture import LocatorInput
-from singer_core.network.projections import audio_windows
-from singer_core.portrait import masks as face_masks
-from singer_core.portrait.colours import mean_colours
-from singer_core.weights import save_weights
+from .. import constants
+from ..files import write_text
+from ..network.architecture import LocatorInput
+from ..network.projections import audio_windows
+from ..portrait import masks as face_masks
+from ..portrait.colours import mean_colours
+from ..weights import save_weights
 
 MaskRule = Literal["union", "reference"]
 UNION = face_masks.MaskOptions(face_ratio=1.0, lip_ratio=1.0)  # numerics section 17

@@ -21,14 +21,14 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from singer_core import constants
-from singer_core.files import renamed_on_success
-from singer_core.network.autoencoder import Autoencoder
-from singer_core.portrait.image import to_tensor
-from singer_core.portrait.masks import LEVELS
-from singer_core.render.video import read_frames
-from singer_core.training.dataset import describe, write_item
-from singer_core.training.videos import REPORT
+from .. import constants
+from ..files import renamed_on_success
+from ..network.autoencoder import Autoencoder
+from ..portrait.image import to_tensor
+from ..portrait.masks import LEVELS
+from ..render.video import read_frames
+from .dataset import describe, write_item
+from .videos import REPORT
 
 logger = logging.getLogger(__name__)
 

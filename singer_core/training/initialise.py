@@ -12,17 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from singer_core import constants
-from singer_core.network.adapter import Site
-from singer_core.network.backbone import SingerNetwork
-from singer_core.network.layers import (
+from .. import constants
+from ..network.adapter import Site
+from ..network.backbone import SingerNetwork
+from ..network.layers import (
     AudioTransformer,
     MotionModule,
     PositionalEncoding,
     sinusoidal_positions,
 )
-from singer_core.network.projections import FaceLocator
-from singer_core.network.spectral import MultiScaleSpectralModule, SelfAdaptiveFilterModule
+from ..network.projections import FaceLocator
+from ..network.spectral import MultiScaleSpectralModule, SelfAdaptiveFilterModule
 
 SILU_GAIN = math.sqrt(3)  # SiLU leaves about a third of the variance of small activations
 BUFFER_DEVIATION = 1.0  # of the authors' MSM matrix and SFM gains (numerics section 4)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from singer_core.network.backbone import SingerNetwork
+from ..network.backbone import SingerNetwork
 
 LAYERS = r"(to_q|to_k|to_v|to_out\.0)"
 _FACTOR = ".lora_"

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from singer_core import constants
-from singer_core.network.adapter import Site
-from singer_core.network.backbone import SingerNetwork
-from singer_core.network.conditions import (
+from .. import constants
+from ..network.adapter import Site
+from ..network.backbone import SingerNetwork
+from ..network.conditions import (
     CONDITIONAL,
     PORTRAIT_ONLY,
     UNCONDITIONAL,
@@ -25,9 +25,9 @@ from singer_core.network.conditions import (
     ClipConditions,
     ReferenceFeatures,
 )
-from singer_core.network.schedule import ddim, min_snr_weight, signal_to_noise
-from singer_core.training.config import TrainConfig
-from singer_core.training.dataset import Sample
+from ..network.schedule import ddim, min_snr_weight, signal_to_noise
+from .config import TrainConfig
+from .dataset import Sample
 
 GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it fill the unit interval evenly
 

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from singer_core import constants
-from singer_core.network.architecture import Architecture
-from singer_core.network.backbone import SingerNetwork
-from singer_core.network.checkpoint import Checkpoint, load_network, open_checkpoint
-from singer_core.training import lora
-from singer_core.training.config import TrainConfig
-from singer_core.training.initialise import authors_spectral, identity_filter, init_weights
+from .. import constants
+from ..network.architecture import Architecture
+from ..network.backbone import SingerNetwork
+from ..network.checkpoint import Checkpoint, load_network, open_checkpoint
+from . import lora
+from .config import TrainConfig
+from .initialise import authors_spectral, identity_filter, init_weights
 
 logger = logging.getLogger(__name__)
 

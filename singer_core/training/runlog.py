@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from singer_core.audio.libraries import require
-from singer_core.files import renamed_on_success
+from ..audio.libraries import require
+from ..files import renamed_on_success
 
 logger = logging.getLogger(__name__)
 

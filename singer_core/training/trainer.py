@@ -16,26 +16,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from singer_core.audio.libraries import require
-from singer_core.network.backbone import SingerNetwork
-from singer_core.portrait.colours import COLOUR_IDENTITY_WIDTH
-from singer_core.training.checkpoints import (
+from ..audio.libraries import require
+from ..network.backbone import SingerNetwork
+from ..portrait.colours import COLOUR_IDENTITY_WIDTH
+from .checkpoints import (
     RunState,
     load_step,
     metadata_of,
     newest_step,
     save_step,
 )
-from singer_core.training.config import TrainConfig
-from singer_core.training.dataset import ClipDataset, Sample, collate
-from singer_core.training.objective import Draws, Objective, draw, seeded, without_clip_modules
-from singer_core.training.recipes import (
+from .config import TrainConfig
+from .dataset import ClipDataset, Sample, collate
+from .objective import Draws, Objective, draw, seeded, without_clip_modules
+from .recipes import (
     memory_estimate,
     parameter_groups,
     prepare_parameters,
     starting_network,
 )
-from singer_core.training.runlog import Report, RunLog
+from .runlog import Report, RunLog
 
 logger = logging.getLogger(__name__)
 

@@ -23,19 +23,19 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from singer_core import constants
-from singer_core.audio.ffmpeg import ffmpeg_program
-from singer_core.audio.frames import AudioFeatures
-from singer_core.audio.waveform import Waveform, read_audio
-from singer_core.files import renamed_on_success
-from singer_core.network.autoencoder import Autoencoder
-from singer_core.portrait.crop import CropTransform, around
-from singer_core.portrait.detection import DetectedFace
-from singer_core.portrait.image import to_tensor
-from singer_core.portrait.masks import bounding_box
-from singer_core.portrait.portrait import MARGIN
-from singer_core.render.video import EXACT, probe_video
-from singer_core.training.dataset import describe, portrait_frames, write_item
+from .. import constants
+from ..audio.ffmpeg import ffmpeg_program
+from ..audio.frames import AudioFeatures
+from ..audio.waveform import Waveform, read_audio
+from ..files import renamed_on_success
+from ..network.autoencoder import Autoencoder
+from ..portrait.crop import CropTransform, around
+from ..portrait.detection import DetectedFace
+from ..portrait.image import to_tensor
+from ..portrait.masks import bounding_box
+from ..portrait.portrait import MARGIN
+from ..render.video import EXACT, probe_video
+from .dataset import describe, portrait_frames, write_item
 
 logger = logging.getLogger(__name__)
 

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import torch
 
-from singer_core.audio.frames import AudioFeatures
-from singer_core.network.autoencoder import Autoencoder, build_autoencoder
-from singer_core.network.backbone import SingerNetwork
-from singer_core.network.checkpoint import Checkpoint, load_network, read_architecture
-from singer_core.network.conditions import CONDITIONAL, UNCONDITIONAL, AudioTokens, ClipConditions
-from singer_core.network.schedule import ddim
-from singer_core.options import OFFICIAL
-from singer_core.portrait.crop import whole
-from singer_core.portrait.portrait import Portrait
-from singer_core.render.pipeline import SingerPipeline, Step
-from singer_core.render.sampler import SpectralWeighting
-from singer_core.verification.fixtures import Case, Tensors, load_upcast
-from singer_core.weights import WeightFile
+from ..audio.frames import AudioFeatures
+from ..network.autoencoder import Autoencoder, build_autoencoder
+from ..network.backbone import SingerNetwork
+from ..network.checkpoint import Checkpoint, load_network, read_architecture
+from ..network.conditions import CONDITIONAL, UNCONDITIONAL, AudioTokens, ClipConditions
+from ..network.schedule import ddim
+from ..options import OFFICIAL
+from ..portrait.crop import whole
+from ..portrait.portrait import Portrait
+from ..render.pipeline import SingerPipeline, Step
+from ..render.sampler import SpectralWeighting
+from ..weights import WeightFile
+from .fixtures import Case, Tensors, load_upcast
 
 LEVELS = 4
 

@@ -13,8 +13,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from singer_core.verification import hearing, modules, networks, seeing
-from singer_core.verification.fixtures import Case, Fixture, Tensors, find_fixtures, load_fixture
+from . import hearing, modules, networks, seeing
+from .fixtures import Case, Fixture, Tensors, find_fixtures, load_fixture
 
 logger = logging.getLogger(__name__)
 

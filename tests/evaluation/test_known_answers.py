@@ -28,9 +28,9 @@ def test_a_clean_singer_is_not_accused(clean):
 
 def test_drawn_people_are_not_accused():
     pytest.importorskip("skia")
+    from builtin.world import Identity, Performance, Song
     from singer_core.evaluation.mouth import lip_box, track_of
     from singer_core.portrait.landmarks import FaceLandmarks
-    from singer_core.training.synthetic import Identity, Performance, Song
 
     for seed in (11,):
         song = Song.random(seed, 4.0, "pop", accompaniment=False)

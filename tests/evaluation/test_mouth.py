@@ -16,7 +16,7 @@ pytest.importorskip("skia")
 
 @pytest.fixture(scope="module")
 def shows():
-    from singer_core.training.synthetic import Identity, Performance, Song
+    from builtin.world import Identity, Performance, Song
 
     songs = [(1, "pop"), (7, "pop"), (9, "pop")]  # fair, dark and bearded
     return [
@@ -80,7 +80,7 @@ def test_dark_share_of_a_box_is_its_area():
 
 def test_a_beard_that_fills_half_of_the_box_does_not_turn_the_mouth_round():
     """Open, its mouth makes most of the box bright; relative to each frame's own median that read as shut."""
-    from singer_core.training.synthetic import Identity, Performance, Song
+    from builtin.world import Identity, Performance, Song
 
     seed = 700_000_002
     show = Performance(Identity.random(seed), Song.random(seed, 2.0, "pop", accompaniment=False))

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
-
-sys.path.append(str(Path(__file__).parent))
-
 from clips import SMALL, config, write_clips
+from safetensors.torch import load_file
 
 from singer_core.network.checkpoint import load_network, open_checkpoint
 from singer_core.training import checkpoints

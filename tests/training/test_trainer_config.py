@@ -10,7 +10,11 @@ import pytest
 from singer_core.network.architecture import Architecture
 from singer_core.training.config import PRESETS, TrainConfig, from_mapping, read_config
 
-CONFIGS = Path(__file__).parents[2] / "singer_core" / "training" / "configs"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = [
+    *sorted((ROOT / "singer_core/training/configs").glob("*.toml")),
+    *sorted((ROOT / "builtin").glob("*.toml")),
+]
 SMALLEST = {"data": "d", "output": "o", "start": "net.safetensors"}
 
 
@@ -20,7 +24,7 @@ def write(folder: Path, text: str, name: str = "run.toml") -> Path:
     return path
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_are_accepted(path):
     assert read_config(path).steps > 0
 

@@ -11,11 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
-
-sys.path.append(str(Path(__file__).parent))
-
 from clips import config, write_clips
+from safetensors.torch import load_file
 
 from singer_core.training.checkpoints import AVERAGE, NETWORK, all_steps
 from singer_core.training.runlog import LOG

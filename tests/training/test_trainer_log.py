@@ -10,9 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.append(str(Path(__file__).parent))
-
 from clips import config
 
 from singer_core.training.config import from_mapping

@@ -7,11 +7,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy.signal import find_peaks, resample_poly
 
-from singer_core.training.synthetic import STYLES, VOWELS, Song
-from singer_core.training.synthetic.articulation import articulate
-from singer_core.training.synthetic.phonetics import PHONEMES
-from singer_core.training.synthetic.score import Score
-from singer_core.training.synthetic.voice import response, sing
+from builtin.world import STYLES, VOWELS, Song
+from builtin.world.articulation import articulate
+from builtin.world.phonetics import PHONEMES
+from builtin.world.score import Score
+from builtin.world.voice import response, sing
 
 RATE = 16000
 FRAME = 640  # samples of a video frame at 25 fps

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...portrait.landmarks import POINTS, SILHOUETTE
+from singer_core.portrait.landmarks import POINTS, SILHOUETTE
+
 from .geometry import (
     Expression,
     Lips,

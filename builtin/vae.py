@@ -17,8 +17,9 @@ from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
 from singer_core.files import renamed_on_success
-from singer_core.training.synthetic import Identity, Performance, Song
 from singer_core.weights import open_weights, save_weights
+
+from .world import Identity, Performance, Song
 
 logger = logging.getLogger(__name__)
 

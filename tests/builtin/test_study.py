@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-
-sys.path.append(str(Path(__file__).parent))
-
 from clips import config, write_clips
-from test_held_out import h, load
 
 from singer_core.training.trainer import Trainer
 
 pytest.importorskip("skia")
-study = load("study")
+
+from builtin import held_out as h
+from builtin import study
 
 
 def test_every_variant_has_a_key_of_its_own():

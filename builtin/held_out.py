@@ -32,8 +32,9 @@ from singer_core.portrait.landmarks import FaceLandmarks
 from singer_core.portrait.portrait import Portrait, prepare_portrait
 from singer_core.render.clips import plan_clips
 from singer_core.render.pipeline import SingerPipeline
-from singer_core.training.drawn import DrawnWorld, face_boxes, song_features
-from singer_core.training.synthetic import Identity, Performance, Song, measured_opening
+
+from .drawn import DrawnWorld, face_boxes, song_features
+from .world import Identity, Performance, Song, measured_opening
 
 FIRST_SEED = 700_000_000
 DEMO = demo.OPTIONS

@@ -21,7 +21,8 @@ from singer_core.network.autoencoder import Autoencoder
 from singer_core.portrait.landmarks import FaceLandmarks
 from singer_core.portrait.masks import bounding_box
 from singer_core.training.dataset import describe, portrait_frames, write_item
-from singer_core.training.synthetic import Identity, Performance, Song
+
+from .world import Identity, Performance, Song
 
 logger = logging.getLogger(__name__)
 

@@ -124,9 +124,9 @@ class Performance:
         """Write all frames and the mix (or the vocals alone) to a video file; errors as of `VideoWriter`."""
         import torch
 
-        from ...audio.waveform import Waveform
-        from ...audio.wavfile import write_wave
-        from ...render.video import VideoWriter
+        from singer_core.audio.waveform import Waveform
+        from singer_core.audio.wavfile import write_wave
+        from singer_core.render.video import VideoWriter
 
         samples = torch.from_numpy(self.song.vocals if vocals_only else self.song.mix)[None]
         with tempfile.TemporaryDirectory() as folder:

@@ -10,11 +10,11 @@ import torch
 from diffusers import AutoencoderTiny
 from safetensors.torch import load_file
 
+from builtin import vae as tiny_vae
+from builtin.drawn import DrawnWorld, draw_dataset
 from singer_core.network import taesd
 from singer_core.network.autoencoder import Autoencoder, load_autoencoder
-from singer_core.training import tiny_vae
 from singer_core.training.dataset import ClipDataset
-from singer_core.training.drawn import DrawnWorld, draw_dataset
 from singer_core.training.objective import seeded
 
 pytest.importorskip("skia")

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 pytest.importorskip("skia")
 pytest.importorskip("accelerate")
-sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 
-import films
-import held_out as h
-import model_card as card
+from builtin import films
+from builtin import held_out as h
+from builtin import model_card as card
 
 
 def test_rows_state_mean_spread_and_verdict():

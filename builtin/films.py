@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import held_out as h
 import numpy as np
 import torch
 
@@ -24,7 +23,9 @@ from singer_core.audio.wavfile import write_wave
 from singer_core.cli import main as singer
 from singer_core.portrait.landmarks import FaceLandmarks, write_landmarks
 from singer_core.render.video import VideoWriter, read_frames
-from singer_core.training.synthetic import Performance
+
+from . import held_out as h
+from .world import Performance
 
 LOSSLESS = 0  # crf of H.264
 SHARED = ("truth", "vocals", "landmarks")

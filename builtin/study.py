@@ -1,8 +1,8 @@
 """The study of docs/study.md: what the spectral modules do, on held-out people and songs.
 
-    python bench/study.py run --out FOLDER [--checkpoint FILE --vae FILE] [--seeds 8] [--minutes 10]
-    python bench/study.py retrain --out FOLDER --checkpoint FILE --data FOLDER --vae FILE [--steps 100]
-    python bench/study.py table --out FOLDER [--write docs/study.md]
+    python -m builtin.study run --out FOLDER [--checkpoint FILE --vae FILE] [--seeds 8] [--minutes 10]
+    python -m builtin.study retrain --out FOLDER --checkpoint FILE --data FOLDER --vae FILE [--steps 100]
+    python -m builtin.study table --out FOLDER [--write docs/study.md]
 
 `run` renders the same people and songs under every variant and adds a line to FOLDER/study.jsonl for each
 variant and seed; it stops when `--minutes` are over or `--seeds` are done, and goes on where it stopped.
@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import held_out as h
 import numpy as np
 import torch
 
@@ -34,8 +33,10 @@ from singer_core.audio.waveform import Waveform
 from singer_core.files import write_text
 from singer_core.network.backbone import SingerNetwork
 from singer_core.options import BandGains
-from singer_core.training.drawn import DrawnWorld
-from singer_core.training.synthetic import Performance
+
+from . import held_out as h
+from .drawn import DrawnWorld
+from .world import Performance
 
 FIRST_NUMBER = 100  # people 100, 101, ...: not those of the model card
 SECONDS = 2.32  # four clips that share two frames
@@ -245,8 +246,9 @@ def retrain(args: argparse.Namespace) -> None:
     """Every variant goes on from one checkpoint for the same steps; the loss is of equal held-out clips."""
     from singer_core.network.autoencoder import load_autoencoder
     from singer_core.training.config import TrainConfig
-    from singer_core.training.drawn import draw_dataset
     from singer_core.training.trainer import Trainer
+
+    from .drawn import draw_dataset
 
     held = args.out / "held-out"
     draw_dataset(DrawnWorld(args.clips, seed=h.FIRST_SEED // 1_000_000), held, load_autoencoder(args.vae))

@@ -1,7 +1,7 @@
 """Draw the portrait and sing the song of `singer demo`; show what it makes of them.
 
-python bench/demo_material.py [FOLDER]
-python bench/demo_material.py --picture docs/images/demo.webp singer-demo.mp4
+python -m builtin.demo_material [FOLDER]
+python -m builtin.demo_material --picture docs/images/demo.webp singer-demo.mp4
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from singer_core.demo import files
 from singer_core.files import renamed_on_success
 from singer_core.portrait.landmarks import FaceLandmarks, write_landmarks
 from singer_core.render.video import read_frames
-from singer_core.training.synthetic import Identity, Performance, Song
+
+from .world import Identity, Performance, Song
 
 SINGER, SONG = 700_000_120, 700_000_210  # no training set reaches these seeds
 SECONDS, SIZE = 5.0, 512

@@ -1,6 +1,6 @@
 """What the built-in model's card states: held-out people sing held-out songs, and their films are measured.
 
-    python bench/model_card.py --out FOLDER [--checkpoint FILE --vae FILE] [--people 8 --seconds 5 --long 1]
+    python -m builtin.model_card --out FOLDER [--checkpoint FILE --vae FILE] [--people 8 --seconds 5 --long 1]
 
 Films are measured by `singer evaluate --protocol shv`, whose reports lie beside them, and those of the drawn
 frames too; what only a drawn world knows - true mouths, true colours, a song in pieces - is measured here.
@@ -21,14 +21,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import films
-import held_out as h
 import numpy as np
 import torch
 from PIL import Image
 
 from singer_core.evaluation.metric import heading
 from singer_core.files import write_text
+
+from . import films
+from . import held_out as h
 
 LONG_SECONDS = 20.0
 FIRST_LONG = 900  # number of the first person who sings a long song

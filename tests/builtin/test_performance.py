@@ -11,12 +11,12 @@ import pytest
 
 pytest.importorskip("skia", reason="drawing needs skia-python", exc_type=ImportError)
 
+from builtin.world import Expression, Identity, Performance, Song, measured_opening
+from builtin.world.face import Painter
+from builtin.world.identity import CLOTHES_STYLES, HAIR_STYLES, shaded
+from builtin.world.landmarks import LOWER_LIP, UPPER_LIP, landmarks
 from singer_core.portrait.landmarks import LIPS, SILHOUETTE
 from singer_core.render.video import probe_video
-from singer_core.training.synthetic import Expression, Identity, Performance, Song, measured_opening
-from singer_core.training.synthetic.face import Painter
-from singer_core.training.synthetic.identity import CLOTHES_STYLES, HAIR_STYLES, shaded
-from singer_core.training.synthetic.landmarks import LOWER_LIP, UPPER_LIP, landmarks
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +186,7 @@ def test_a_missing_drawing_library_is_named_with_its_remedy(
     song: Song, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("face", "brush", "body", "hair", "features"):
-        monkeypatch.delitem(sys.modules, f"singer_core.training.synthetic.{name}", raising=False)
+        monkeypatch.delitem(sys.modules, f"builtin.world.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "skia", None)
     with pytest.raises(RuntimeError, match="pip install skia-python"):
         Performance(Identity.random(0), song).frame(0)

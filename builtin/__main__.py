@@ -1,4 +1,4 @@
-"""Make the built-in model, step by step: `python bench/train_builtin.py STEP FOLDER`, every step resumable.
+"""Make the built-in model, step by step: `python -m builtin STEP FOLDER`, every step resumable.
 
 vae      train the VAE on drawn pictures, print its PSNR on people it never saw
 data     draw and encode the performances to learn from
@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 
-CONFIG = Path(__file__).parents[1] / "singer_core" / "training" / "configs" / "builtin.toml"
+CONFIG = Path(__file__).parent / "builtin.toml"
 
 
 def vae(args: argparse.Namespace) -> None:
-    from singer_core.training import tiny_vae
+    from . import vae as tiny_vae
 
     recipe = tiny_vae.VaeRecipe(steps=args.steps or tiny_vae.VaeRecipe.steps, decoder_only=args.decoder_only)
     if args.decoder_only:  # whole pictures: the borders come short in crops
@@ -50,7 +50,7 @@ def vae(args: argparse.Namespace) -> None:
 
 
 def data(args: argparse.Namespace) -> None:
-    from singer_core.training.drawn import DrawnWorld, draw_dataset
+    from .drawn import DrawnWorld, draw_dataset
 
     world = DrawnWorld(count=args.count)
     began = time.monotonic()
@@ -94,7 +94,7 @@ def sample(args: argparse.Namespace) -> None:
     if newest is None:
         raise SystemExit(f"There is no checkpoint in {args.folder / 'run'}. Run the step `train` first.")
     name = NETWORK if args.raw or not (newest / AVERAGE).exists() else AVERAGE
-    import held_out as h
+    from . import held_out as h
 
     models = h.Models.load(newest / name, args.folder / "vae" / "vae.safetensors")
     options = h.DEMO.but(steps=args.denoise, reference_scale=args.reference, audio_scale=args.audio)

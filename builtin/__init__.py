@@ -1,0 +1,9 @@
+"""What makes the built-in model: `python -m builtin STEP FOLDER` in the checkout. Not installed.
+
+world/          songs and people made of numbers, with the truth about both (docs/drawn_world.md)
+drawn.py        a data set of them
+vae.py          the built-in model's VAE
+held_out.py     people never trained on: renders and measures of them
+study.py, model_card.py, films.py   what docs/study.md and docs/model_card.md say
+demo_material.py   portrait and song of `singer demo`
+"""
