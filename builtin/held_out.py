@@ -161,7 +161,8 @@ def sync(made: Floats, true: Floats) -> float:
 def resting(sung: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """(s,) true in rests, without `REST_MARGIN` frames at either end."""
     padded = np.pad(sung, REST_MARGIN, mode="edge")
-    return ~np.stack([padded[i : i + len(sung)] for i in range(2 * REST_MARGIN + 1)]).any(0)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * REST_MARGIN + 1)
+    return np.asarray(~windows.any(1))
 
 
 def rest_motion(opening: Floats, sung: NDArray[np.bool_]) -> float:
