@@ -27,7 +27,6 @@ from singer_core.options import PRESETS, SingerOptions
 BEST = "quality"
 SHORT: dict[str, dict[str, Any]] = {
     **PRESETS,
-    "quality, cache 3, level 1": {**PRESETS[BEST], "cache_interval": 3},
     "fast, one branch after another": {**PRESETS["fast"], "sequential_guidance": True},
     "4 steps of DDIM, the demo's": {"steps": 4},
 }
@@ -36,8 +35,6 @@ MORE: dict[str, dict[str, Any]] = {
     "10 steps of DDIM": {"steps": 10},
     "10 steps of UniPC": {"steps": 10, "solver": "unipc"},
     "20 steps of DDIM": {"steps": 20},
-    "balanced, cache 2, level 1": {**PRESETS["balanced"], "cache_interval": 2},
-    "quality, cache 3, level 2": {**PRESETS[BEST], "cache_interval": 3, "cache_level": 2},
 }
 HEAD = (
     "| options | PSNR to quality, dB | mouth, correlation with quality | singing sync | seam ratio "

@@ -45,7 +45,6 @@ from singer_core.audio.waveform import Waveform
 from singer_core.network.autoencoder import Autoencoder
 from singer_core.network.checkpoint import load_network, open_checkpoint
 from singer_core.network.conditions import CONDITIONAL
-from singer_core.network.deep_cache import DeepCache
 
 COMMANDS = {
     "singer --help": ["-c", "from singer_core.cli import main; main(['--help'])"],
@@ -137,17 +136,12 @@ def stages(ours: Ours, vae: Autoencoder) -> dict[str, Work]:
     network, conditions, latents = ours.network, ours.conditions, ours.latents
     adapter, windows = network.adapter, ours.given["windows"][0]
     alone = dataclasses.replace(conditions, branches=(CONDITIONAL,))
-    cache = DeepCache(2, 1)
-    network(latents, TIMESTEP, ours.tokens, conditions, cache)
     pictures = vae.decode(latents[:3]) * 2 - 1
     return {
         REFERENCE: ours._reference,
         AUDIO: lambda: adapter.multi_scale_spectral(adapter.audio_projection(windows), latents),
         STEP: lambda: network(latents, TIMESTEP, ours.tokens, conditions),
         "step, unguided": lambda: network(latents, TIMESTEP, ours.tokens, alone),
-        "step, guided, from the deep cache": lambda: network(
-            latents, TIMESTEP, ours.tokens, conditions, cache
-        ),
         DECODE: lambda: vae.decode(latents),
         ENCODE: lambda: vae.encode(pictures),
     }

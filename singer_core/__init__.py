@@ -9,7 +9,6 @@ Paper section -> file
 Beside the paper
     products on a CPU                                         network/linear.py
     too little memory                                         network/memory.py
-    deep features reused between steps (DeepCache)            network/deep_cache.py
     fewer steps, guidance, one step after another             network/schedule.py, render/sampler.py
 
 Shape letters, everywhere

@@ -52,9 +52,6 @@ class SingerOptions:
     solver             how a step is taken: "ddim", the authors'; "dpmpp_2m" and "unipc" need fewer steps
     guidance_interval  part of the steps that is guided, from the first of the two to before the second; the
                        others run the conditional branch alone
-    cache_interval     1: every step runs all of the network; n: every n-th, and the others only the outermost
-                       `cache_level` levels around what the last full step found in the depths
-    cache_level        1 to 3, as above
     sequential_guidance  branches run one after another: less memory, the same numbers
     reference_scale    guidance towards the portrait: v0 + s_ref (v_ref - v0) + s_audio (v - v_ref)
     audio_scale        guidance towards the song; both equal is ordinary guidance, and both 1 none at all
@@ -89,8 +86,6 @@ class SingerOptions:
     steps: int = constants.DEFAULT_STEPS
     solver: Solver = "ddim"
     guidance_interval: tuple[float, float] = (0.0, 1.0)
-    cache_interval: int = 1
-    cache_level: int = 1
     sequential_guidance: bool = False
     reference_scale: float = constants.DEFAULT_GUIDANCE
     audio_scale: float = constants.DEFAULT_GUIDANCE
@@ -123,7 +118,10 @@ class SingerOptions:
             )
         for name in ("guidance_rescale", "hold_colours", "reanchor"):
             _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "0 to 1")
-        self._check_shortcuts()
+        ordered = len(self.guidance_interval) == 2
+        ordered = ordered and 0 <= self.guidance_interval[0] <= self.guidance_interval[1] <= 1
+        accepted = "two parts of the steps from 0 to 1, the first not above the second"
+        _require(ordered, "guidance_interval", self.guidance_interval, accepted)
         even = self.clip_frames >= 2 and self.clip_frames % 2 == 0
         _require(even, "clip_frames", self.clip_frames, "an even number from 2 (the wavelets pair frames)")
         _require(self.motion_frames >= 1, "motion_frames", self.motion_frames, "at least 1")
@@ -142,14 +140,6 @@ class SingerOptions:
             _require(all(math.isfinite(value) for value in values), name, getattr(self, name), "numbers")
         if self.wavelet != "haar":
             _require_wavelet(self.wavelet)
-
-    def _check_shortcuts(self) -> None:
-        ordered = len(self.guidance_interval) == 2
-        ordered = ordered and 0 <= self.guidance_interval[0] <= self.guidance_interval[1] <= 1
-        accepted = "two parts of the steps from 0 to 1, the first not above the second"
-        _require(ordered, "guidance_interval", self.guidance_interval, accepted)
-        _require(self.cache_interval >= 1, "cache_interval", self.cache_interval, "at least 1")
-        _require(1 <= self.cache_level <= 3, "cache_level", self.cache_level, "1 to 3")
 
     def at_step(self, step: int) -> SingerOptions:
         """The options of one step: without guidance outside the guided part of the steps."""

@@ -28,7 +28,6 @@ from ..options import SingerOptions
 
 if TYPE_CHECKING:  # diffusers, which ComfyUI's nodes do without
     from ..network.backbone import SingerNetwork
-    from ..network.deep_cache import DeepCache
 
 log = logging.getLogger(__name__)
 
@@ -134,17 +133,14 @@ def sample_clip(
     from ..network.schedule import solver_for  # diffusers too
 
     scheduler = solver_for(options.solver, options.noise_schedule, options.steps)
-    cache, one_by_one = _cache(options), options.sequential_guidance
-    latents, finite = noise, torch.tensor(True)
+    latents, finite, one_by_one = noise, torch.tensor(True), options.sequential_guidance
     dtype, heard = network.dtype, clip.audio.tokens
     for step, timestep in enumerate(scheduler.timesteps):
         if step == 0 or options.msm_input == "every_step":
             clip = dataclasses.replace(clip, audio=AudioTokens(weighting(heard, latents.to(dtype))))
         now = options.at_step(step)
         clip = dataclasses.replace(clip, branches=branches_for(now))
-        if cache is not None:
-            cache.begin(step, clip.branches)
-        run = functools.partial(network, latents.to(dtype), timestep, image_tokens, cache=cache)
+        run = functools.partial(network, latents.to(dtype), timestep, image_tokens)
         prediction, one_by_one = _of_branches(run, clip, one_by_one)
         latents = scheduler.step(guide(prediction.float(), now), timestep, latents).prev_sample
         _check(finite, step, options.steps, dtype)
@@ -179,9 +175,3 @@ def _of_branches(
         return torch.cat([run(part) for part in parts]), True
     except OutOfMemory as error:
         raise RuntimeError(too_large("Sampling")) from error
-
-
-def _cache(options: SingerOptions) -> DeepCache | None:
-    from ..network.deep_cache import DeepCache  # diffusers too
-
-    return DeepCache(options.cache_interval, options.cache_level) if options.cache_interval > 1 else None

@@ -77,9 +77,9 @@ def watched(monkeypatch):
     aside: list[SingerNetwork] = []
     forward, keep = SingerNetwork.forward, SingerNetwork.keep_reference_aside
 
-    def noted(self, latents, timestep, tokens, clip, cache=None):
+    def noted(self, latents, timestep, tokens, clip):
         rows.append(len(latents) * len(clip.branches))
-        return forward(self, latents, timestep, tokens, clip, cache)
+        return forward(self, latents, timestep, tokens, clip)
 
     monkeypatch.setattr(SingerNetwork, "forward", noted)
     monkeypatch.setattr(SingerNetwork, "keep_reference_aside", lambda self: (aside.append(self), keep(self)))

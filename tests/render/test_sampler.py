@@ -217,7 +217,6 @@ def unreadable():
     ("mode", "changes"),
     [
         *((mode, {}) for mode in MODES),
-        ("official", {"cache_interval": 2}),
         ("paper", {"sequential_guidance": True}),
         ("official", {"solver": "dpmpp_2m"}),
         ("official", {"solver": "unipc"}),

@@ -8,7 +8,6 @@ import torch
 
 from singer_core.network.backbone import _blocks, _visiting
 from singer_core.network.conditions import CONDITIONAL, UNCONDITIONAL
-from singer_core.network.deep_cache import DeepCache
 from singer_core.network.memory import OutOfMemory
 from singer_core.options import OFFICIAL, PRESETS
 from singer_core.render.sampler import SpectralWeighting, sample_clip
@@ -69,39 +68,6 @@ def test_an_empty_interval_is_no_guidance_and_the_full_one_changes_no_bit(watche
     assert torch.equal(watched(OPTIONS.but(guidance_interval=(0.0, 1.0)))[0], plain)
 
 
-@pytest.mark.parametrize("level", [1, 2, 3])
-def test_cached_steps_run_the_outer_levels_alone(watched, plain, level):
-    latents, (deep, outer) = watched(OPTIONS.but(cache_interval=2, cache_level=level))
-    assert (deep, outer) == ([8, 8], [8] * 4)
-    assert latents.isfinite().all() and not torch.equal(latents, plain)
-
-
-@pytest.mark.parametrize("level", [1, 2, 3])
-@pytest.mark.parametrize("branches", [(CONDITIONAL,), (UNCONDITIONAL, CONDITIONAL)])
-def test_features_of_the_same_step_change_nothing(tiny_network, level, branches):
-    clip, cache = tiny.clip_of(*branches), DeepCache(2, level)
-    with torch.no_grad():
-        plain = tiny_network(LATENTS, 499, TOKENS, clip)
-        kept = tiny_network(LATENTS, 499, TOKENS, clip, cache)
-        reused = tiny_network(LATENTS, 499, TOKENS, clip, cache)
-    assert torch.equal(kept, plain)
-    assert list(cache.features) == [branches]
-    torch.testing.assert_close(reused, plain, atol=1e-5, rtol=1e-5)
-    assert not tiny_network.unet.up_blocks[-level]._forward_pre_hooks
-
-
-def test_where_the_branches_change_everything_runs(watched):
-    options = OPTIONS.but(cache_interval=4, guidance_interval=(0.25, 0.75))
-    assert watched(options)[1][0] == [4, 8, 4]
-
-
-def test_caching_one_branch_after_another_is_caching_both(watched):
-    together = watched(OPTIONS.but(cache_interval=2))[0]
-    apart, (deep, _) = watched(OPTIONS.but(cache_interval=2, sequential_guidance=True))
-    torch.testing.assert_close(apart, together, atol=1e-4, rtol=1e-4)
-    assert deep == [4] * 4
-
-
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_sample(watched, preset):
     changes = {**PRESETS[preset], "steps": 3}
@@ -115,8 +81,6 @@ def test_presets_sample(watched, preset):
         ({"guidance_interval": (0.8, 0.2)}, "`guidance_interval`"),
         ({"guidance_interval": (0.0, 1.5)}, "`guidance_interval`"),
         ({"guidance_interval": (0.5,)}, "`guidance_interval`"),
-        ({"cache_interval": 0}, "`cache_interval` is 0; accepted: at least 1"),
-        ({"cache_level": 4}, "`cache_level` is 4; accepted: 1 to 3"),
     ],
 )
 def test_shortcuts_out_of_range_are_refused(change, message):
