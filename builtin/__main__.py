@@ -10,8 +10,6 @@ export   write the weights in half precision
 from __future__ import annotations
 
 import argparse
-import csv
-import dataclasses
 import json
 import logging
 import time
@@ -25,28 +23,10 @@ CONFIG = Path(__file__).parent / "builtin.toml"
 
 
 def vae(args: argparse.Namespace) -> None:
-    from . import vae as tiny_vae
+    from .vae import VaeRecipe, make_vae
 
-    recipe = tiny_vae.VaeRecipe(steps=args.steps or tiny_vae.VaeRecipe.steps, decoder_only=args.decoder_only)
-    if args.decoder_only:  # whole pictures: the borders come short in crops
-        recipe = dataclasses.replace(recipe, crop=recipe.size, batch=4, rate=1e-3)
-    folder = args.folder / "vae"
-    folder.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
-    with (folder / "log.csv").open("a", newline="") as stream:
-        log = csv.writer(stream)
-
-        def report(step: int, loss: float) -> None:
-            if step % 20 == 0:
-                log.writerow([step, f"{loss:.5f}", f"{time.monotonic() - began:.1f}"])
-                stream.flush()
-
-        network = tiny_vae.train_vae(recipe, folder, report).float().eval()
-    test = torch.stack(list(tiny_vae.held_out_pictures(24, recipe.size)))
-    mean, deviation = tiny_vae.latent_statistics(network, test)
-    psnr = tiny_vae.reconstruction_psnr(network, test)
-    print(f"PSNR on {len(test)} unseen people: {psnr.mean():.2f} dB (worst {psnr.min():.2f})")
-    print("latents: mean", [f"{x:.2f}" for x in mean], "deviation", [f"{x:.2f}" for x in deviation])
+    recipe = VaeRecipe(steps=args.steps or VaeRecipe.steps)
+    make_vae(args.folder / "vae", args.faces, recipe, args.start)
 
 
 def data(args: argparse.Namespace) -> None:
@@ -138,9 +118,8 @@ def main() -> None:
     parser.add_argument("step", choices=tuple(steps))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, help="of vae or train")
-    parser.add_argument(
-        "--decoder-only", action="store_true", help="vae: leave the encoder, so that data stay valid"
-    )
+    parser.add_argument("--faces", type=Path, help="folder of photographs with faces.json")
+    parser.add_argument("--start", type=Path, help="vae: weights to begin with, as wide or narrower")
     parser.add_argument("--until", type=int, help="train: stop after this step")
     parser.add_argument("--count", type=int, default=300, help="data: performances")
     parser.add_argument("--people", type=int, default=4, help="sample: how many")

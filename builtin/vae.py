@@ -1,58 +1,59 @@
-"""The built-in model's VAE: an `AutoencoderTiny` in TAESD's layout, trained to redraw the synthetic world.
-
-A narrower TAESD: same depth, `width` instead of 64 channels.
-"""
+"""The built-in model's VAE: an `AutoencoderTiny` in TAESD's layout, trained on drawings and photographs."""
 
 from __future__ import annotations
 
+import csv
 import logging
 import math
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
 from singer_core.files import renamed_on_success
+from singer_core.portrait.image import from_tensor
 from singer_core.weights import open_weights, save_weights
 
-from .world import Identity, Performance, Song
+from .pictures import PicturePool, sources
 
 logger = logging.getLogger(__name__)
 
-FACE_SHARE = 0.5  # of the crops lie around the face's features, which are small and matter most
+BLOCK = 8  # pixels; mean colours of such blocks have a loss of their own
 
 
 @dataclass(frozen=True)
 class VaeRecipe:
     """How the VAE is trained.
 
-    width         channels of encoder and decoder
-    crop          side of the training crops in pixels, a multiple of 8
-    batch         crops a step
+    width         channels of encoder and decoder; TAESD has 64
+    size          side of the pictures in pixels
+    crop, batch   side of the training crops in pixels, a multiple of 8; crops a step
     latent_noise  deviation of the noise on the latents before they are decoded, so that small errors of the
                   diffusion model cost little
     statistics    weight of the pull of every latent channel to mean 0 and deviation 1
-    decoder_only  leave the encoder, so that clips encoded with it stay valid
-    pool, songs   drawn pictures that crops are taken from (one is drawn anew each step), songs that they sing
-    edges         weight of the error of the pictures' differences between neighbours
+    edges, colours   weights of the error of the pictures' differences between neighbours, and of mean colours
+    pool, fresh   pictures that crops are taken from, and how many are drawn anew each step
     """
 
-    width: int = 32
-    size: int = 128
-    crop: int = 64
-    batch: int = 16
-    steps: int = 6000
-    rate: float = 2e-3
-    latent_noise: float = 0.05
+    width: int = 64
+    size: int = 256
+    crop: int = 96
+    batch: int = 4
+    steps: int = 3000
+    rate: float = 1e-3
+    latent_noise: float = 0.03
     statistics: float = 0.02
     edges: float = 0.5
-    decoder_only: bool = False
-    pool: int = 192
-    songs: int = 12
+    colours: float = 1.0
+    pool: int = 600
+    fresh: int = 2
     seed: int = 0
 
 
@@ -62,77 +63,62 @@ def build_vae(width: int) -> AutoencoderTiny:
     return AutoencoderTiny(encoder_block_out_channels=widths, decoder_block_out_channels=widths)
 
 
-class PicturePool:
-    """Drawn frames of many people, a few replaced every time it is asked. Deterministic by seed."""
-
-    def __init__(self, seed: int, size: int, capacity: int, songs: int) -> None:
-        self.generator = torch.Generator().manual_seed(seed)
-        self.songs = [Song.random(seed * 1000 + i, 6.0, "pop", accompaniment=False) for i in range(songs)]
-        self.size, self.first = size, seed * 1_000_000
-        self.people = 0
-        self.pictures = torch.stack([self._draw() for _ in range(capacity)])
-
-    def _draw(self) -> Tensor:
-        song = self.songs[self._random(len(self.songs))]
-        show = Performance(Identity.random(self.first + self.people), song, size=self.size)
-        self.people += 1
-        picture = show.frame(self._random(len(show)))
-        return torch.from_numpy(picture).permute(2, 0, 1)
-
-    def _random(self, limit: int) -> int:
-        return int(torch.randint(limit, (1,), generator=self.generator))
-
-    def crops(self, count: int, side: int, fresh: int = 1) -> Tensor:
-        """(count, 3, side, side) in [-1, 1], after `fresh` new drawings."""
-        for _ in range(fresh):
-            self.pictures[self._random(len(self.pictures))] = self._draw()
-        parts = []
-        for index in range(count):
-            picture = self.pictures[self._random(len(self.pictures))]
-            span = self.size - side
-            top, left = self._random(span + 1), self._random(span + 1)
-            if index < FACE_SHARE * count:  # the face lies in the middle, its mouth below
-                top, left = span // 2 + top // 4, span // 4 + left // 2
-            parts.append(picture[:, top : top + side, left : left + side])
-        return torch.stack(parts).float() / 127.5 - 1
+def grow(vae: AutoencoderTiny, smaller: dict[str, Tensor]) -> None:
+    """Give a VAE the function of a narrower one: its weights, and new channels that nothing reads yet."""
+    state = vae.state_dict()
+    for name, value in smaller.items():
+        grown = state[name]
+        if value.ndim > 1:
+            grown[: value.shape[0], value.shape[1] :] = 0
+        grown[tuple(slice(n) for n in value.shape)] = value
+    vae.load_state_dict(state)
 
 
 def reconstruction_loss(vae: Any, pixels: Tensor, recipe: VaeRecipe, generator: torch.Generator) -> Tensor:
-    """Error of pixels and of their differences, plus the pull on the latents' statistics."""
-    latents = vae.encode(pixels).latents.float()
+    """Error of pixels, of their differences and of mean colours, plus the pull on the latents' statistics."""
+    latents = vae.encode(pixels).latents
     noise = torch.randn(latents.shape, generator=generator).to(latents.device)
-    error = vae.decode(latents + recipe.latent_noise * noise).sample.float() - pixels
-    loss = error.abs().mean() + 2.0 * error.square().mean()
+    error = vae.decode(latents + recipe.latent_noise * noise).sample - pixels
+    pixel = error.abs().mean() + 4.0 * error.square().mean()
     edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
+    colours = F.avg_pool2d(error, BLOCK).abs().mean()
     mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
     statistics = mean.square().mean() + (deviation.clamp_min(1e-4).log()).square().mean()
-    return loss + recipe.edges * edges + recipe.statistics * statistics
+    return pixel + recipe.edges * edges + recipe.colours * colours + recipe.statistics * statistics
 
 
 def train_vae(
     recipe: VaeRecipe,
     folder: Path,
+    faces: Path | None = None,
     on_step: Callable[[int, float], None] | None = None,
     device: torch.device | str = "cpu",
-    save_every: int = 200,
+    start: dict[str, Tensor] | None = None,
+    save_every: int = 100,
 ) -> AutoencoderTiny:
     """Train, or go on from `folder`'s last state; writes `vae.safetensors` and `vae-state.pt` there.
 
+    faces  folder of photographs, beside drawn people
+    start  weights of a VAE as wide or narrower to begin with
+
     After a restart pictures are drawn anew from another seed, so a continued run is not bit-equal to an
-    unbroken one.
+    unbroken one. In float32: bfloat16 is several times slower on CPUs that lack it.
     """
-    vae = build_vae(recipe.width).to(device, memory_format=torch.channels_last)
+    torch.manual_seed(recipe.seed)
+    vae = build_vae(recipe.width)
+    if start is not None:
+        grow(vae, start)
+    vae.to(device)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=recipe.rate, weight_decay=1e-4, betas=(0.9, 0.99))
-    start = _resume(folder, vae, optimizer)
-    vae.encoder.requires_grad_(not recipe.decoder_only)
-    pool = PicturePool(recipe.seed + start, recipe.size, recipe.pool, recipe.songs)
-    for step in range(start, recipe.steps):
+    first = _resume(folder, vae, optimizer)
+    seed = recipe.seed * 1_000 + first
+    pool = PicturePool(list(sources(recipe.size, faces, seed=seed).values()), recipe.pool, seed)
+    for step in range(first, recipe.steps):
         for group in optimizer.param_groups:
             group["lr"] = _rate(recipe, step)
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
-        pixels = pool.crops(recipe.batch, recipe.crop).to(device, memory_format=torch.channels_last)
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
-            loss = reconstruction_loss(vae, pixels, recipe, generator)
+        pixels = pool.crops(recipe.batch, recipe.crop, recipe.fresh).to(device)
+        loss = reconstruction_loss(vae, pixels, recipe, generator)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
@@ -144,6 +130,39 @@ def train_vae(
     return vae
 
 
+def make_vae(folder: Path, faces: Path | None, recipe: VaeRecipe, start: Path | None = None) -> None:
+    """Train into `folder` with a log (step, loss, seconds), then judge."""
+    folder.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    with (folder / "log.csv").open("a", newline="") as stream:
+        log = csv.writer(stream)
+
+        def report(step: int, loss: float) -> None:
+            if step % 20 == 0:
+                log.writerow([step, f"{loss:.5f}", f"{time.monotonic() - began:.1f}"])
+                stream.flush()
+
+        train_vae(recipe, folder, faces, report, start=read_vae(start) if start else None)
+    judge(folder, faces, recipe.size)
+
+
+def judge(folder: Path, faces: Path | None, size: int, count: int = 24) -> None:
+    """Print what the VAE loses of people never trained on; write `KIND.png`, the truth above the redrawn."""
+    state = read_vae(folder / "vae.safetensors")
+    vae = build_vae(len(state["encoder.layers.0.weight"])).eval()
+    vae.load_state_dict(state)
+    for kind, true in held_out_pictures(count, size, faces).items():
+        made = redrawn(vae, true)
+        psnr, colour = psnr_of(made, true), colour_error(made, true)
+        mean, deviation = latent_statistics(vae, true)
+        print(
+            f"{kind}: PSNR {psnr.mean():.2f} dB (worst {psnr.min():.2f}), colours {colour.mean():.2%} (worst "
+            f"{colour.max():.2%}); latents {mean.tolist()} +- {deviation.tolist()}"
+        )
+        rows = [torch.cat(list(pictures[: count // 2]), dim=2) for pictures in (true, made)]
+        from_tensor(torch.cat(rows, dim=1)).save(folder / f"{kind}.png")
+
+
 def _rate(recipe: VaeRecipe, step: int) -> float:
     warm = min((step + 1) / 100, 1.0)
     return recipe.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / recipe.steps)))
@@ -152,6 +171,12 @@ def _rate(recipe: VaeRecipe, step: int) -> float:
 def save_vae(path: Path, vae: AutoencoderTiny, dtype: torch.dtype = torch.float32) -> None:
     """Write diffusers' names, whole or not at all."""
     save_weights(path, ((k, v.to(dtype)) for k, v in vae.state_dict().items()), {"singer.vae": "taesd"})
+
+
+def read_vae(path: Path) -> dict[str, Tensor]:
+    """Tensors of a file that `save_vae` wrote, in float32."""
+    file = open_weights(path)
+    return {key: file.tensor(key).float() for key in file.shapes}
 
 
 def _save(folder: Path, vae: AutoencoderTiny, optimizer: torch.optim.Optimizer, step: int) -> None:
@@ -174,18 +199,30 @@ def _resume(folder: Path, vae: AutoencoderTiny, optimizer: torch.optim.Optimizer
     return int(state["step"])
 
 
-def held_out_pictures(count: int, size: int, seed: int = 977) -> Iterator[Tensor]:
-    """Frames (3, size, size) in [0, 1] of people no `PicturePool` of a small seed draws."""
-    pool = PicturePool(seed, size, capacity=count, songs=3)
-    return iter(pool.pictures.float() / 255)
+def held_out_pictures(count: int, size: int, faces: Path | None) -> dict[str, Tensor]:
+    """Pictures (count, 3, size, size) in [0, 1] of people never trained on, by kind."""
+    rng = np.random.default_rng(977)
+    return {
+        kind: torch.from_numpy(np.stack([draw(rng) for _ in range(count)])).permute(0, 3, 1, 2) / 255
+        for kind, draw in sources(size, faces, held_out=True).items()
+    }
 
 
 @torch.no_grad()
-def reconstruction_psnr(vae: AutoencoderTiny, pictures: Tensor) -> Tensor:
-    """PSNR in dB of pictures (b, 3, H, W) in [0, 1] after encoding and decoding, peak 1, (b,)."""
-    pixels = pictures * 2 - 1
-    back = vae.decode(vae.encode(pixels).latents).sample / 2 + 0.5
-    return -10 * (back.clamp(0, 1) - pictures).square().mean((1, 2, 3)).log10()
+def redrawn(vae: AutoencoderTiny, pictures: Tensor) -> Tensor:
+    """Pictures (b, 3, H, W) in [0, 1] after encoding and decoding."""
+    back = [vae.decode(vae.encode(part * 2 - 1).latents).sample for part in pictures.split(4)]
+    return (torch.cat(back) / 2 + 0.5).clamp(0, 1)
+
+
+def psnr_of(made: Tensor, true: Tensor) -> Tensor:
+    """PSNR in dB of every picture (b, 3, H, W) in [0, 1], peak 1, (b,)."""
+    return -10 * (made - true).square().mean((1, 2, 3)).log10()
+
+
+def colour_error(made: Tensor, true: Tensor, side: int = 32) -> Tensor:
+    """Mean absolute difference of the mean colours of `side`-pixel squares, a share of full scale, (b,)."""
+    return F.avg_pool2d(made - true, side).abs().mean((1, 2, 3))
 
 
 @torch.no_grad()
@@ -193,9 +230,3 @@ def latent_statistics(vae: AutoencoderTiny, pictures: Tensor) -> tuple[Tensor, T
     """Mean and deviation of every latent channel over pictures in [0, 1], (4,) each."""
     latents = vae.encode(pictures * 2 - 1).latents
     return latents.mean((0, 2, 3)), latents.std((0, 2, 3))
-
-
-def load_tiny_state(path: Path) -> dict[str, Tensor]:
-    """Tensors of a file that `save_vae` wrote."""
-    file = open_weights(path)
-    return {key: file.tensor(key) for key in file.shapes}

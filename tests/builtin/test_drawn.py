@@ -20,7 +20,7 @@ from singer_core.training.objective import seeded
 pytest.importorskip("skia")
 
 WORLD = DrawnWorld(count=2, seconds=0.6, size=64, mels=(2, 4))
-SMALL = tiny_vae.VaeRecipe(width=8, size=64, crop=32, batch=2, steps=3, pool=4, songs=1)
+SMALL = tiny_vae.VaeRecipe(width=8, size=64, crop=32, batch=2, steps=3, pool=4)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_every_frame_is_described(drawn):
 def test_training_the_vae_lowers_its_loss_and_writes_a_readable_file(tmp_path):
     losses: list[float] = []
     recipe = dataclasses.replace(SMALL, steps=40, rate=0.02, batch=4)
-    tiny_vae.train_vae(recipe, tmp_path, lambda step, loss: losses.append(loss), save_every=100)
+    tiny_vae.train_vae(recipe, tmp_path, on_step=lambda step, loss: losses.append(loss), save_every=100)
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
     loaded = load_autoencoder(tmp_path / "vae.safetensors")
     assert isinstance(loaded.vae, AutoencoderTiny)
@@ -75,18 +75,22 @@ def test_training_the_vae_lowers_its_loss_and_writes_a_readable_file(tmp_path):
 def test_the_vae_goes_on_from_its_last_state(tmp_path):
     tiny_vae.train_vae(SMALL, tmp_path)
     steps: list[int] = []
-    tiny_vae.train_vae(dataclasses.replace(SMALL, steps=5), tmp_path, lambda step, loss: steps.append(step))
+    tiny_vae.train_vae(
+        dataclasses.replace(SMALL, steps=5), tmp_path, on_step=lambda step, loss: steps.append(step)
+    )
     assert steps == [3, 4]
 
 
-def test_training_the_decoder_alone_leaves_the_latents(tmp_path):
-    before = tiny_vae.train_vae(SMALL, tmp_path)
+def test_a_grown_vae_draws_the_same_pictures_and_uses_its_new_channels(vae):
+    torch.manual_seed(1)
+    wide = tiny_vae.build_vae(12)
+    tiny_vae.grow(wide, vae.vae.state_dict())
     pixels = torch.rand(1, 3, 32, 32) * 2 - 1
-    latents = before.encode(pixels).latents
-    longer = dataclasses.replace(SMALL, steps=5, decoder_only=True, rate=0.02)
-    after = tiny_vae.train_vae(longer, tmp_path)
-    assert torch.equal(after.encode(pixels).latents, latents)
-    assert not torch.equal(after.decode(latents).sample, before.decode(latents).sample)
+    latents = wide.encode(pixels).latents
+    torch.testing.assert_close(latents, vae.vae.encode(pixels).latents, rtol=1e-4, atol=1e-5)
+    wide.decode(latents).sample.sum().backward()
+    last = wide.decoder.layers[-1].weight
+    assert last.grad is not None and last.grad[:, 8:].any()
 
 
 def test_a_widened_vae_draws_the_same_pictures(vae):
@@ -110,8 +114,9 @@ def test_comfyui_finds_the_parts_of_a_taesd(vae):
     assert len(found) == len(vae.vae.state_dict()) + 2
 
 
-def test_psnr_is_that_of_the_mean_squared_error(vae):
-    pictures = torch.rand(2, 3, 32, 32)
-    back = vae.decode(vae.encode(pictures * 2 - 1))
-    expected = -10 * torch.log10((back - pictures).square().mean((1, 2, 3)))
-    torch.testing.assert_close(tiny_vae.reconstruction_psnr(vae.vae, pictures), expected)
+def test_psnr_and_colour_error_are_those_of_their_definitions():
+    true, made = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
+    expected = -10 * torch.log10((made - true).square().mean((1, 2, 3)))
+    torch.testing.assert_close(tiny_vae.psnr_of(made, true), expected)
+    lifted = true + torch.tensor([0.3, 0.0, -0.3])[:, None, None]
+    torch.testing.assert_close(tiny_vae.colour_error(lifted, true), torch.full((2,), 0.2))

@@ -1,0 +1,69 @@
+"""Pictures of many people: who is shown, where the face lies, and that seeds decide."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("skia")
+
+from builtin import pictures
+from builtin.world import Identity, Performance, Song
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    """Two drawn people as photographs: 0013 to judge on, 0014 to train on."""
+    folder = tmp_path_factory.mktemp("faces")
+    song = Song.random(1, 1.0, "pop", accompaniment=False)
+    index = {}
+    for number in (13, 14):
+        show = Performance(Identity.random(number), song, size=160)
+        Image.fromarray(show.frame(0)).save(folder / f"00{number}.jpg", quality=95)
+        index[f"00{number}.jpg"] = {
+            "size": [160, 160],
+            "points": [[*point, 0] for point in show.landmarks(0).tolist()],
+        }
+    (folder / "faces.json").write_text(json.dumps(index), encoding="utf-8")
+    return folder
+
+
+def test_those_to_judge_on_are_not_trained_on(faces):
+    assert pictures.Photographs(faces, SIZE, held_out=True).names == ["0013.jpg"]
+    assert pictures.Photographs(faces, SIZE, held_out=False).names == ["0014.jpg"]
+    seeds = [pictures.sources(SIZE, None, held_out)["drawn"].next for held_out in (False, True)]
+    assert seeds[0] < pictures.HELD_OUT_SEED == seeds[1]
+
+
+def test_the_face_takes_the_share_asked_for(faces):
+    """A cut at share 0.9 equals the photograph's square around the face, scaled."""
+    source = pictures.Photographs(faces, SIZE, held_out=False)
+    low, high = source.points["0014.jpg"].min(0), source.points["0014.jpg"].max(0)
+    side, middle = float((high - low).max()) / 0.9, (low + high) / 2
+    box = tuple(np.concatenate([middle - side / 2, middle + side / 2]).tolist())
+    with Image.open(faces / "0014.jpg") as image:
+        expected = np.asarray(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.LANCZOS, box))
+    assert np.abs(source.cut("0014.jpg", 0.9, np.zeros(2)).astype(int) - expected).max() <= 1
+
+
+def test_a_pool_is_the_same_for_the_same_seed_and_shows_both_kinds(faces):
+    def crops(seed: int):
+        pool = pictures.PicturePool(list(pictures.sources(SIZE, faces).values()), 4, seed)
+        return pool, pool.crops(3, 32, fresh=2)
+
+    pool, first = crops(0)
+    assert first.shape == (3, 3, 32, 32) and first.abs().max() <= 1
+    assert (first == crops(0)[1]).all() and not (first == crops(1)[1]).all()
+    assert pool.drawn == 6
+
+
+def test_new_colours_keep_black_and_stay_in_range():
+    rng = np.random.default_rng(0)
+    picture = np.full((2, 2, 3), -1, np.float32)
+    assert (pictures.recoloured(picture, rng) == -1).all()
+    assert np.abs(pictures.recoloured(rng.uniform(-1, 1, (8, 8, 3)).astype(np.float32), rng)).max() <= 1
