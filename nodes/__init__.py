@@ -11,7 +11,6 @@ library.provide()
 from . import folders  # noqa: E402 - below here `singer_core` can be imported
 from .audio import SingerAudioEncode, SingerMotionWeights, SingerVocalSeparation  # noqa: E402
 from .conditioning import SingerConditioning  # noqa: E402
-from .deep_cache import SingerDeepCache  # noqa: E402
 from .download import SingerDownload  # noqa: E402
 from .evaluate import SingerEvaluate  # noqa: E402
 from .loader import SingerDemoLoader, SingerModelLoader  # noqa: E402
@@ -35,7 +34,6 @@ class SingerExtension(ComfyExtension):
             SingerPortrait,
             SingerSpectralWeighting,
             SingerSelfAdaptiveFilter,
-            SingerDeepCache,
             SingerSpectralPlot,
             SingerConditioning,
             SingerNoise,

@@ -10,9 +10,6 @@ PACK = Path(__file__).resolve().parents[2]
 PAGES = PACK / "web" / "docs"
 Schema = dict[str, Any]
 NOTES = {
-    "SingerDeepCache": """Between whole steps the features that come up from the depths are those of the last
-whole step (DeepCache, Ma et al. 2024). It goes with `Sample SINGER Video`, any sampler, FreeU and
-ControlNet, but not with core's context windows. Patches of the middle block act at whole steps only.""",
     "SingerEvaluate": """Every metric is defined in `docs/evaluation.md`. What cannot be computed is listed in
 the report with the remedy: networks go to `models/evaluation`, curves need `matplotlib`, beats need
 `librosa`.""",

@@ -47,13 +47,6 @@ def fetched() -> Prompt:
     return {"1": node("SingerDownload", file="singer", accept_terms=True)}
 
 
-def cached() -> Prompt:
-    graph = stages()
-    given = {"interval": 3, "level": 1, "start_percent": 0.0, "end_percent": 1.0}
-    graph["14"] = node("SingerDeepCache", model=["1", 0], **given)
-    return graph
-
-
 def duet() -> Prompt:
     """Each singer with portrait, stem, conditioning and sampler of their own."""
     first = {**stages(), **sampled_song(node("SingerDDIM"), node("RandomNoise", noise_seed=42))}
@@ -77,7 +70,6 @@ def duet() -> Prompt:
 
 OTHERS = {
     "SingerDuetVideo": duet,
-    "SingerDeepCache": cached,
     "SingerGuider": guided,
     "SingerTrain": trained,
     "SingerDownload": fetched,

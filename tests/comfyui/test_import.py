@@ -76,7 +76,7 @@ def test_loading_connects_to_nothing_and_reads_no_file_but_its_own(core, comfy_f
 
 def test_the_pack_loads_with_cores_own_requirements_alone(core, comfy_folder):
     ours = ("diffusers", "pywt", "imageio_ffmpeg", "librosa", "onnx", "onnxruntime", "matplotlib")
-    assert len(loaded(comfy_folder, blocked=ours)["nodes"]) == 21
+    assert len(loaded(comfy_folder, blocked=ours)["nodes"]) == 20
 
 
 def test_the_model_runs_on_the_packages_of_requirements(core, comfy_folder):
