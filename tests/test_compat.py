@@ -11,7 +11,7 @@ import pytest
 
 USES = {
     "diffusers": "from singer_core.network.backbone import SingerNetwork",
-    "diffusers, verification": "import singer_core.verification.runner",
+    "diffusers, verification": "import verification.runner",
     "transformers": "from singer_core.audio.logmel import LogMelFrontEnd; LogMelFrontEnd(2, 8)._bank()",
 }
 
@@ -24,7 +24,7 @@ def test_a_torchaudio_built_for_another_torch_is_ignored(library: str, tmp_path:
     info = tmp_path / "torchaudio-2.11.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torchaudio\nVersion: 2.11.0\n")
-    search = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    search = os.pathsep.join([str(tmp_path), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", USES[library]],
         env={**os.environ, "PYTHONPATH": search},

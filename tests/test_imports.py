@@ -19,7 +19,7 @@ LAYERS = (
     {"options"},
     {"network", "audio", "portrait"},
     {"render", "training", "evaluation", "demo"},
-    {"verification", "cli"},
+    {"cli"},
 )
 FORBIDDEN = ("comfy", "comfy_extras", "comfy_api", "folder_paths", "execution", "nodes", "node_helpers")
 

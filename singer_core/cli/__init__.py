@@ -22,7 +22,6 @@ COMMANDS = {
     "evaluate": "measure videos: singing, stability, likeness to a reference",
     "download": "list the files that others publish, and fetch those you name",
     "info": "say what a checkpoint file is and holds",
-    "verify": "run reference fixtures through the library",
 }
 
 DESCRIPTION = "One portrait and one song in, a video of that person singing out (SINGER, arXiv 2412.03430)."

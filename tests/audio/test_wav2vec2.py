@@ -9,6 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from transformers import Wav2Vec2Config, Wav2Vec2Model
+from verification.fixtures import load_fixture
+from verification.hearing import run_w2v
 
 from singer_core.audio import wav2vec2
 from singer_core.audio.features import Wav2Vec2FrontEnd
@@ -24,8 +26,6 @@ from singer_core.audio.wav2vec2 import (
 )
 from singer_core.audio.wav2vec2_files import infer_config
 from singer_core.audio.waveform import Waveform
-from singer_core.verification.fixtures import load_fixture
-from singer_core.verification.hearing import run_w2v
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "n_wav2vec.json"
 SIZES = {

@@ -276,11 +276,3 @@ def test_an_unknown_command_is_refused(capsys):
         main(["dance"])
     assert stop.value.code == 2
     assert "sing" in capsys.readouterr().err
-
-
-def test_verify_gives_the_status_of_the_table(capsys, tmp_path, golden):
-    for ending in (".json", ".safetensors"):
-        (tmp_path / f"c_sfm{ending}").write_bytes((golden / f"c_sfm{ending}").read_bytes())
-    assert main(["verify", str(tmp_path)]) == 0
-    assert "3 pass" in capsys.readouterr().out
-    assert "no folder" in refused(capsys, main(["verify", str(tmp_path / "nothing")]))

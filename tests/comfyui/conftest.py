@@ -19,14 +19,14 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from verification.fixtures import Case, load_fixture
+from verification.networks import fixture_vae, portrait_of, weights_of
 
 from singer_core import constants
 from singer_core.audio.frames import AudioFeatures
 from singer_core.network.autoencoder import Autoencoder
 from singer_core.network.checkpoint import Checkpoint, read_architecture
 from singer_core.options import OFFICIAL
-from singer_core.verification.fixtures import Case, load_fixture
-from singer_core.verification.networks import _portrait, _weights, fixture_vae
 from singer_core.weights import WeightFile
 
 PACK = Path(__file__).resolve().parents[2]
@@ -109,7 +109,7 @@ def pipeline_case(golden) -> Case:
 
 @pytest.fixture(scope="session")
 def golden_checkpoint(denoise_case) -> Any:
-    state = _weights(denoise_case, "weights_")
+    state = weights_of(denoise_case, "weights_")
     shapes = {key: tuple(value.shape) for key, value in state.items()}
     heads = str(denoise_case.config["unet"]["attention_head_dim"])
     file = WeightFile(Path("tiny.safetensors"), shapes, {}, {}, state.__getitem__)
@@ -163,7 +163,7 @@ def conditions(pack, vae) -> Any:
 def golden_conditions(pack, golden_vae, pipeline_case) -> Any:
     features = pipeline_case.inputs["audio_emb"]
     song = AudioFeatures(features, fps=25.0, frames=len(features))
-    return conditioned(pack, golden_vae, _portrait(pipeline_case.inputs), song, 0)
+    return conditioned(pack, golden_vae, portrait_of(pipeline_case.inputs), song, 0)
 
 
 def conditioned(pack, vae, portrait, audio, length: int, **changes: Any) -> tuple[Any, ...]:

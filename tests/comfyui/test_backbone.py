@@ -23,7 +23,7 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def clip_of(pack, model, case, guided: bool, variant: str | None) -> ClipConditions:
-    from singer_core.verification.networks import _masks
+    from verification.networks import masks_of
 
     inputs = case.inputs
     (reference,) = model.get_additional_models_with_key("singer_reference")
@@ -33,7 +33,7 @@ def clip_of(pack, model, case, guided: bool, variant: str | None) -> ClipConditi
         branches=(),
         frames=inputs["latents"].shape[2],
         audio=AudioTokens(inputs["audio"][0]),
-        masks=_masks(inputs),
+        masks=masks_of(inputs),
         weights=torch.ones(1, 3) if unit else torch.tensor([case.config["motion_scale"]]),
         face=model.model.diffusion_model.adapter.face_locator(region),
         reference=pack("backbone").reference_features(

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import pywt
 import torch
+from verification.fixtures import load_fixture
 
 from singer_core.network.wavelet import Bands, analysis, synthesis
-from singer_core.verification.fixtures import load_fixture
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 ALL = pywt.wavelist(kind="discrete")

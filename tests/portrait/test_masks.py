@@ -8,11 +8,11 @@ import pytest
 import torch
 from scipy.ndimage import correlate1d
 from torch.nn import functional as F
+from verification.fixtures import Case, load_fixture
+from verification.seeing import run_imageproc
 
 from singer_core.portrait import masks as m
 from singer_core.portrait.landmarks import FaceLandmarks
-from singer_core.verification.fixtures import Case, load_fixture
-from singer_core.verification.seeing import run_imageproc
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "o_imageproc.json"
 FIXTURE = load_fixture(GOLDEN)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from verification.fixtures import load_fixture
 
 from singer_core.portrait.colours import COLOUR_IDENTITY_WIDTH, identity_for
 from singer_core.portrait.image import Picture, to_tensor
@@ -16,7 +17,6 @@ from singer_core.portrait.landmarks import FaceLandmarks
 from singer_core.portrait.masks import MaskOptions
 from singer_core.portrait.portrait import prepare_portrait
 from singer_core.portrait.preview import overlay, write_preview
-from singer_core.verification.fixtures import load_fixture
 
 FIXTURE = load_fixture(Path(__file__).parents[1] / "golden" / "o_imageproc.json")
 

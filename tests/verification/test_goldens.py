@@ -11,9 +11,9 @@ import torch
 
 from singer_core.network.conditions import CONDITIONAL, UNCONDITIONAL, AudioTokens, Branch, ClipConditions
 from singer_core.network.layers import sinusoidal_positions
-from singer_core.verification.fixtures import load_fixture, load_upcast
-from singer_core.verification.networks import fixture_network
-from singer_core.verification.runner import excepted, verify
+from verification.fixtures import load_fixture, load_upcast
+from verification.networks import fixture_network
+from verification.runner import excepted, verify
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FIXTURES = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import shutil
@@ -11,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from verify import main
 
-from singer_core.cli import verify as command
-from singer_core.verification.runner import verify
+from verification.runner import verify
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -35,9 +34,7 @@ def statuses(folder: Path) -> dict[str, str]:
 
 
 def exit_status(folder: Path, *options: str) -> int:
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    return command.run(parser.parse_args([str(folder), *options]))
+    return main([str(folder), *options])
 
 
 def write_fixture(folder: Path, name: str, run: str, cases: dict, tensors: dict) -> None:
@@ -182,11 +179,13 @@ def test_other_code_paths_and_diagnostics_are_excepted_and_listed(tmp_path, caps
     assert "NOT_OFFICIAL_eval" in capsys.readouterr().out
 
 
-def test_a_folder_that_is_missing_or_empty_is_an_error(tmp_path):
+def test_a_folder_that_is_missing_or_empty_is_an_error(tmp_path, capsys):
     with pytest.raises(FileNotFoundError, match="no folder"):
         list(verify(tmp_path / "nothing"))
     with pytest.raises(ValueError, match="holds no fixture"):
         list(verify(tmp_path))
+    assert exit_status(tmp_path / "nothing") == 2
+    assert "no folder" in capsys.readouterr().err
 
 
 def test_rows_can_be_written_as_json(tmp_path, capsys):

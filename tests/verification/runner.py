@@ -13,8 +13,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from . import hearing, modules, networks, seeing
-from .fixtures import Case, Fixture, Tensors, find_fixtures, load_fixture
+from verification import hearing, modules, networks, seeing
+from verification.fixtures import Case, Fixture, Tensors, find_fixtures, load_fixture
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..portrait import masks as m
-from ..portrait.image import to_tensor
-from ..portrait.landmarks import FaceLandmarks
-from .fixtures import Case, Tensors
+from singer_core.portrait import masks as m
+from singer_core.portrait.image import to_tensor
+from singer_core.portrait.landmarks import FaceLandmarks
+from verification.fixtures import Case, Tensors
 
 
 def run_imageproc(case: Case) -> Tensors:

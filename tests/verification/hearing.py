@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from ..audio.features import Wav2Vec2FrontEnd, authors_frame_count, padded_count
-from ..audio.normalise import RATE, NormalisedSong, normalised_song
-from ..audio.wav2vec2 import ConvStack, hidden_states, padding_samples
-from ..audio.wav2vec2_files import build_wav2vec2
-from ..audio.waveform import Waveform
-from .fixtures import Case, Tensors
+from singer_core.audio.features import Wav2Vec2FrontEnd, authors_frame_count, padded_count
+from singer_core.audio.normalise import RATE, NormalisedSong, normalised_song
+from singer_core.audio.wav2vec2 import ConvStack, hidden_states, padding_samples
+from singer_core.audio.wav2vec2_files import build_wav2vec2
+from singer_core.audio.waveform import Waveform
+from verification.fixtures import Case, Tensors
 
 FPS = 25  # of the reference run, where the case does not say otherwise
 STRIDE = 16  # of `normalized_strided`

@@ -10,22 +10,22 @@ from diffusers import DDIMScheduler
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import nn
 
-from ..network.architecture import Architecture
-from ..network.backbone import SpatialAttentionProcessor
-from ..network.checkpoint import our_key
-from ..network.conditions import (
+from singer_core.network.architecture import Architecture
+from singer_core.network.backbone import SpatialAttentionProcessor
+from singer_core.network.checkpoint import our_key
+from singer_core.network.conditions import (
     CONDITIONAL,
     UNCONDITIONAL,
     AudioTokens,
     ClipConditions,
     ReferenceFeatures,
 )
-from ..network.layers import AudioTransformer, MotionModule, Toolkit
-from ..network.projections import AudioProjection, FaceLocator, ImageProjection, audio_windows
-from ..network.schedule import ddim, min_snr_weight, signal_to_noise
-from ..network.spectral import MultiScaleSpectralModule, SelfAdaptiveFilterModule
-from ..network.wavelet import Bands, analysis, synthesis
-from .fixtures import Case, Tensors
+from singer_core.network.layers import AudioTransformer, MotionModule, Toolkit
+from singer_core.network.projections import AudioProjection, FaceLocator, ImageProjection, audio_windows
+from singer_core.network.schedule import ddim, min_snr_weight, signal_to_noise
+from singer_core.network.spectral import MultiScaleSpectralModule, SelfAdaptiveFilterModule
+from singer_core.network.wavelet import Bands, analysis, synthesis
+from verification.fixtures import Case, Tensors
 
 Module = TypeVar("Module", bound=nn.Module)
 

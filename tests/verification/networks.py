@@ -7,19 +7,19 @@ from pathlib import Path
 
 import torch
 
-from ..audio.frames import AudioFeatures
-from ..network.autoencoder import Autoencoder, build_autoencoder
-from ..network.backbone import SingerNetwork
-from ..network.checkpoint import Checkpoint, load_network, read_architecture
-from ..network.conditions import CONDITIONAL, UNCONDITIONAL, AudioTokens, ClipConditions
-from ..network.schedule import ddim
-from ..options import OFFICIAL
-from ..portrait.crop import whole
-from ..portrait.portrait import Portrait
-from ..render.pipeline import SingerPipeline, Step
-from ..render.sampler import SpectralWeighting
-from ..weights import WeightFile
-from .fixtures import Case, Tensors, load_upcast
+from singer_core.audio.frames import AudioFeatures
+from singer_core.network.autoencoder import Autoencoder, build_autoencoder
+from singer_core.network.backbone import SingerNetwork
+from singer_core.network.checkpoint import Checkpoint, load_network, read_architecture
+from singer_core.network.conditions import CONDITIONAL, UNCONDITIONAL, AudioTokens, ClipConditions
+from singer_core.network.schedule import ddim
+from singer_core.options import OFFICIAL
+from singer_core.portrait.crop import whole
+from singer_core.portrait.portrait import Portrait
+from singer_core.render.pipeline import SingerPipeline, Step
+from singer_core.render.sampler import SpectralWeighting
+from singer_core.weights import WeightFile
+from verification.fixtures import Case, Tensors, load_upcast
 
 LEVELS = 4
 
@@ -61,7 +61,7 @@ def _denoise(
         branches=(UNCONDITIONAL, CONDITIONAL) if guided else (CONDITIONAL,),
         frames=len(latents),
         audio=AudioTokens(inputs["audio"][0]),
-        masks=_masks(inputs),
+        masks=masks_of(inputs),
         weights=torch.ones(1, 3) if unit else torch.tensor([case.config["motion_scale"]]),
         face=network.adapter.face_locator(region),
         reference=network.reference_features(
@@ -92,7 +92,7 @@ def run_pipeline(case: Case) -> Tensors:
         outputs[f"clip{step.clip}/latents_step{step.step}"] = _with_batch(step.latents)
 
     audio = AudioFeatures(features, fps=25.0, frames=len(features))
-    rendered = pipeline.render(_portrait(inputs), audio, config["noise_seed"], weights, record)
+    rendered = pipeline.render(portrait_of(inputs), audio, config["noise_seed"], weights, record)
     pictures = inputs["image"].float() / 255
     previous = pictures.expand(options.motion_frames, -1, -1, -1)
     for index, made in enumerate(rendered):
@@ -112,13 +112,13 @@ def run_pipeline(case: Case) -> Tensors:
     return outputs
 
 
-def _portrait(inputs: Tensors) -> Portrait:
+def portrait_of(inputs: Tensors) -> Portrait:
     image = inputs["image"].float() / 255
     size = (image.shape[1], image.shape[2])
     return Portrait(
         image=image,
         region=inputs["region"].float() / 255,
-        masks=tuple(mask[:, 0] for mask in _masks(inputs)),
+        masks=tuple(mask[:, 0] for mask in masks_of(inputs)),
         identity=inputs["face_emb"],
         crop=whole(size, size),
     )
@@ -126,7 +126,7 @@ def _portrait(inputs: Tensors) -> Portrait:
 
 def fixture_network(case: Case) -> SingerNetwork:
     """The network of a fixture's weight files, which are listed with the fixture."""
-    state = _weights(case, "weights_")
+    state = weights_of(case, "weights_")
     shapes = {key: tuple(value.shape) for key, value in state.items()}
     heads = case.config["unet"]["attention_head_dim"]
     arch = read_architecture(shapes, {"singer.heads": str(heads)})
@@ -135,11 +135,11 @@ def fixture_network(case: Case) -> SingerNetwork:
 
 
 def fixture_vae(case: Case) -> Autoencoder:
-    state = {key.removeprefix("vae."): value for key, value in _weights(case, "weights_vae_").items()}
+    state = {key.removeprefix("vae."): value for key, value in weights_of(case, "weights_vae_").items()}
     return Autoencoder(build_autoencoder(state, case.config["vae"]))
 
 
-def _weights(case: Case, prefix: str) -> Tensors:
+def weights_of(case: Case, prefix: str) -> Tensors:
     state: Tensors = {}
     for name in case.weight_files:
         vae = name.startswith("weights_vae_")
@@ -148,7 +148,7 @@ def _weights(case: Case, prefix: str) -> Tensors:
     return state
 
 
-def _masks(inputs: Tensors) -> tuple[torch.Tensor, ...]:
+def masks_of(inputs: Tensors) -> tuple[torch.Tensor, ...]:
     return tuple(
         torch.stack([inputs[f"{region}_{level}"] for region in ("full", "face", "lip")])
         for level in range(LEVELS)
