@@ -30,7 +30,7 @@ from builtin import held_out as h
 from singer_core.cli import main as singer
 from singer_core.evaluation.protocol import bootstrap_interval
 from singer_core.files import write_text
-from singer_core.options import BandGains
+from singer_core.settings import BandGains
 
 WAYS = (films.DRAWN, "full", "flat", "bare", "shuffled")
 PAIRS = (

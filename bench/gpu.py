@@ -52,8 +52,8 @@ from singer_core.network.autoencoder import Autoencoder
 from singer_core.network.backbone import SingerNetwork
 from singer_core.network.checkpoint import open_checkpoint
 from singer_core.network.conditions import ClipConditions
-from singer_core.options import OFFICIAL, PRESETS, SingerOptions
 from singer_core.render.sampler import SpectralWeighting, branches_for, sample_clip
+from singer_core.settings import OFFICIAL, PRESETS, SingerOptions
 
 HEAD = "| what | value |\n|---|---:|"
 GIGA = 1e9

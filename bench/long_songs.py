@@ -27,9 +27,9 @@ from builtin import held_out as h
 from singer_core.audio.activity import with_activity
 from singer_core.audio.motion import MotionResponse, motion_weights
 from singer_core.audio.waveform import Waveform
-from singer_core.options import MODES, SingerOptions
 from singer_core.render.pipeline import SingerPipeline
 from singer_core.render.sections import join_sections, plan_sections
+from singer_core.settings import MODES, SingerOptions
 
 RUN = "import sys; from singer_core.cli import main; sys.exit(main(sys.argv[1:]))"
 

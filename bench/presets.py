@@ -22,7 +22,7 @@ import torch
 
 from builtin import held_out as h
 from singer_core.files import write_text
-from singer_core.options import PRESETS, SingerOptions
+from singer_core.settings import PRESETS, SingerOptions
 
 BEST = "quality"
 SHORT: dict[str, dict[str, Any]] = {

@@ -27,11 +27,11 @@ from singer_core.files import write_text
 from singer_core.network.autoencoder import Autoencoder, load_autoencoder
 from singer_core.network.backbone import SingerNetwork
 from singer_core.network.checkpoint import load_network, open_checkpoint
-from singer_core.options import PAPER, SingerOptions
 from singer_core.portrait.landmarks import FaceLandmarks
 from singer_core.portrait.portrait import Portrait, prepare_portrait
 from singer_core.render.clips import plan_clips
 from singer_core.render.pipeline import SingerPipeline
+from singer_core.settings import PAPER, SingerOptions
 
 from .drawn import DrawnWorld, face_boxes, song_features
 from .world import Identity, Performance, Song, measured_opening

@@ -32,7 +32,7 @@ from singer_core.audio.logmel import LogMelFrontEnd
 from singer_core.audio.waveform import Waveform
 from singer_core.files import write_text
 from singer_core.network.backbone import SingerNetwork
-from singer_core.options import BandGains
+from singer_core.settings import BandGains
 
 from . import held_out as h
 from .drawn import DrawnWorld

@@ -11,10 +11,10 @@ from singer_core.audio.waveform import read_audio
 from singer_core.demo import files
 from singer_core.network.checkpoint import open_checkpoint
 from singer_core.network.taesd import comfyui_state
-from singer_core.options import PAPER
 from singer_core.portrait.image import read_picture
 from singer_core.portrait.landmarks import read_landmarks
 from singer_core.portrait.portrait import Portrait, prepare_portrait
+from singer_core.settings import PAPER
 from singer_core.weights import open_weights
 
 from .loading import load_singer

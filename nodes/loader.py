@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
-from singer_core.options import OFFICIAL
+from singer_core.settings import OFFICIAL
 
 from . import folders
 from .library import needs_library

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from singer_core.network.architecture import Architecture
 from singer_core.network.checkpoint import VARIANTS, Checkpoint, open_checkpoint, our_key
-from singer_core.options import NoiseSchedule, SingerOptions
+from singer_core.settings import NoiseSchedule, SingerOptions
 
 from .backbone import ReferenceUNet, core_names, unet_config
 from .model import OPTIONS, REFERENCE, SingerConfig, SingerModel, condition_run

@@ -18,10 +18,10 @@ import latent_preview
 import torch
 from torch import Tensor
 
-from singer_core.options import OFFICIAL, ClipNoise
 from singer_core.render.clips import Clip, finished_frames, plan_clips
 from singer_core.render.seams import cross_fade, rest_before, shared_noise_rows, steadied
 from singer_core.render.store import ClipStore
+from singer_core.settings import OFFICIAL, ClipNoise
 
 from .resume import kept_clips
 from .sockets import SongConditions, find_song

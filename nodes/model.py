@@ -23,7 +23,7 @@ from singer_core import constants
 from singer_core.network.adapter import SingerAdapter
 from singer_core.network.architecture import Architecture
 from singer_core.network.conditions import UNCONDITIONAL, Branch, ReferenceFeatures
-from singer_core.options import OFFICIAL, NoiseSchedule, SingerOptions
+from singer_core.settings import OFFICIAL, NoiseSchedule, SingerOptions
 
 from .backbone import SingerUNet, reference_features, unet_config
 from .run import RunConditions, make_run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy.model_patcher import ModelPatcher
 
-from singer_core.options import BandGains, SingerOptions
+from singer_core.settings import BandGains, SingerOptions
 
 from .loading import options_of, set_options
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from singer_core import constants
 from singer_core.network.conditions import AudioTokens, Branch, ClipConditions
-from singer_core.options import SingerOptions
 from singer_core.render.clips import Clip
 from singer_core.render.pipeline import SingerPipeline
 from singer_core.render.sampler import SpectralWeighting
+from singer_core.settings import SingerOptions
 
 if TYPE_CHECKING:
     from .sockets import SongConditions

@@ -6,9 +6,13 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .library import needs_library
+from singer_core.settings import SamplingSettings, SingerOptions
 
-SCALE = {"default": 3.5, "min": 0.0, "max": 100.0, "step": 0.05}
+from .library import needs_library
+from .widgets import widget
+
+# Options of the library that say how a song is cut and held steady.
+FORM = ("clip_frames", "motion_frames", "overlap", "clip_noise", "hold_colours", "reanchor")
 
 
 class SingerNoise(io.ComfyNode):
@@ -22,20 +26,10 @@ class SingerNoise(io.ComfyNode):
             "same.",
             search_aliases=["random noise", "seed", "parity"],
             inputs=[
-                io.Int.Input(
-                    "noise_seed",
-                    default=42,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Seed of the random numbers; the authors use 42.",
-                ),
-                io.Int.Input(
+                widget(SamplingSettings, "seed", "noise_seed", control_after_generate=True),
+                widget(
+                    SingerOptions,
                     "clip_frames",
-                    default=16,
-                    min=2,
-                    max=30,
-                    step=2,
                     tooltip="Frames of a clip, as in the sampler: each clip is drawn channel by channel.",
                 ),
             ],
@@ -87,26 +81,9 @@ class SingerGuider(io.ComfyNode):
                 io.Model.Input("model", tooltip="A SINGER or Hallo model."),
                 io.Conditioning.Input("positive", tooltip="Of `SINGER Conditioning`."),
                 io.Conditioning.Input("negative", tooltip="Of `SINGER Conditioning`."),
-                io.Float.Input(
-                    "reference_scale",
-                    **SCALE,
-                    tooltip="Guidance towards the portrait; 1 = none. Authors: 3.5.",
-                ),
-                io.Float.Input(
-                    "audio_scale",
-                    **SCALE,
-                    tooltip="Guidance towards the song; 1 = none. Another value than reference_scale costs "
-                    "half as much time again.",
-                ),
-                io.Float.Input(
-                    "rescale",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="0 to 1: how far contrast that guidance adds is taken back. 0 = off, the "
-                    "authors'.",
-                ),
+                widget(SingerOptions, "reference_scale"),
+                widget(SingerOptions, "audio_scale"),
+                widget(SingerOptions, "guidance_rescale", "rescale"),
             ],
             outputs=[io.Guider.Output(display_name="guider", tooltip="For samplers with a GUIDER socket.")],
         )
@@ -153,58 +130,7 @@ class SingerSampler(io.ComfyNode):
                     tooltip="Decodes and encodes the frames carried between clips, as the authors do. "
                     "Without it they are carried as latents: faster.",
                 ),
-                io.Int.Input(
-                    "clip_frames",
-                    default=16,
-                    min=2,
-                    max=30,
-                    step=2,
-                    tooltip="Frames sampled together, even; with motion_frames at most 32. Authors: 16.",
-                ),
-                io.Int.Input(
-                    "motion_frames",
-                    default=2,
-                    min=1,
-                    max=16,
-                    tooltip="Frames of the clip before that a clip is shown. Trained with 2.",
-                ),
-                io.Int.Input(
-                    "overlap",
-                    default=0,
-                    min=0,
-                    max=28,
-                    advanced=True,
-                    tooltip="Frames that neighbouring clips share and cross-fade. 0 = hard seams, the "
-                    "authors'.",
-                ),
-                io.Combo.Input(
-                    "clip_noise",
-                    options=["fresh", "shared"],
-                    default="fresh",
-                    advanced=True,
-                    tooltip="fresh: every clip has noise of its own, as the authors'; shared: the first "
-                    "clip's, shuffled, which keeps clips alike.",
-                ),
-                io.Float.Input(
-                    "hold_colours",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    advanced=True,
-                    tooltip="0 to 1: how far colour and contrast of carried frames are brought back to the "
-                    "portrait's. 0 = off, the authors'.",
-                ),
-                io.Float.Input(
-                    "reanchor",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    advanced=True,
-                    tooltip="0 to 1: how far the portrait takes the place of carried frames where the voice "
-                    "rests. 0 = off, the authors'.",
-                ),
+                *(widget(SingerOptions, name) for name in FORM),
                 io.Boolean.Input(
                     "keep_clips",
                     default=True,

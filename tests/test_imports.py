@@ -16,7 +16,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 # Layers from the bottom up; a module imports its own layer and those below.
 LAYERS = (
     {"compat", "constants", "downloads", "files", "weights"},
-    {"options"},
+    {"settings"},
     {"network", "audio", "portrait"},
     {"render", "training", "evaluation", "demo"},
     {"cli"},
@@ -78,7 +78,9 @@ def run(code: str) -> str:
 
 
 def test_importing_the_package_and_its_command_loads_nothing_heavy():
-    loaded = run("import sys, singer_core, singer_core.cli, singer_core.options; print(*sys.modules)").split()
+    loaded = run(
+        "import sys, singer_core, singer_core.cli, singer_core.settings; print(*sys.modules)"
+    ).split()
     assert not {"torch", "diffusers", "transformers", "numpy", "torchaudio"} & set(loaded)
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..demo import files
-from ..options import PAPER
+from ..settings import PAPER
 from . import sing
 
 DESCRIPTION = """

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import constants
-from ..options import MODES, OFFICIAL, PAPER, PRESETS, BandGains, SingerOptions
+from ..settings import MODES, OFFICIAL, PAPER, PRESETS, BandGains, SingerOptions
 from . import inputs
 from .film import Film, add_work_arguments, plan_film, write_film
 

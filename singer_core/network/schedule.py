@@ -10,7 +10,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistep
 from torch import Tensor
 
 from .. import constants
-from ..options import NoiseSchedule, Solver
+from ..settings import NoiseSchedule, Solver
 
 
 def ddim(noise_schedule: NoiseSchedule, steps: int) -> DDIMScheduler:

@@ -20,9 +20,9 @@ from .. import constants
 from ..audio.frames import AudioFeatures
 from ..network.conditions import AudioTokens, ClipConditions, ReferenceFeatures
 from ..network.projections import audio_windows
-from ..options import SingerOptions
 from ..portrait.colours import identity_for
 from ..portrait.portrait import Portrait
+from ..settings import SingerOptions
 from .clips import Clip, finished_frames, plan_clips
 from .sampler import NotFiniteError, SpectralWeighting, branches_for, sample_clip
 from .seams import cross_fade, rest_before, shared_noise_rows, steadied

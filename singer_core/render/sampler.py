@@ -24,7 +24,7 @@ from ..network.conditions import (
 )
 from ..network.memory import OutOfMemory, too_large
 from ..network.spectral import MultiScaleSpectralModule, weigh_bands
-from ..options import SingerOptions
+from ..settings import SingerOptions
 
 if TYPE_CHECKING:  # diffusers, which ComfyUI's nodes do without
     from ..network.backbone import SingerNetwork

@@ -1,7 +1,7 @@
 """What keeps a long song steady from clip to clip: on plain tensors, for any sampler.
 
-Each of these is an option of `singer_core.options` and off in `official`. Frames come as latents (k, 4, h, w)
-or as pictures (k, 3, H, W); "the portrait" is the portrait's latents or picture of the same kind.
+Each of these is an option of `SingerOptions` and off in `official`. Frames come as latents (k, 4, h, w) or
+as pictures (k, 3, H, W); "the portrait" is the portrait's latents or picture of the same kind.
 
     shared_noise_rows   every clip starts from the frames of one noise, shuffled     clip_noise = "shared"
     cross_fade          frames that two clips share                                   overlap

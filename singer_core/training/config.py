@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from .. import constants
 from ..network.architecture import Architecture
-from ..options import NoiseSchedule
+from ..settings import NoiseSchedule
 
 RecipeName = Literal["authors", "matched", "lora"]
 Precision = Literal["no", "fp16", "bf16"]

@@ -15,11 +15,11 @@ from singer_core.cli.sing import default_options
 from singer_core.demo import files
 from singer_core.network.autoencoder import load_autoencoder
 from singer_core.network.checkpoint import load_network, open_checkpoint
-from singer_core.options import OFFICIAL, PAPER
 from singer_core.portrait.image import read_picture
 from singer_core.portrait.landmarks import read_landmarks
 from singer_core.portrait.portrait import prepare_portrait
 from singer_core.render.video import read_frames
+from singer_core.settings import OFFICIAL, PAPER
 
 
 def tone(path, seconds: float):

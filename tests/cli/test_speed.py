@@ -14,8 +14,8 @@ import torch
 from singer_core.cli import main, sing
 from singer_core.network.backbone import SingerNetwork
 from singer_core.network.memory import OutOfMemory
-from singer_core.options import MODES, PRESETS
 from singer_core.render.video import read_frames
+from singer_core.settings import MODES, PRESETS
 
 
 def options_of(*arguments: str):

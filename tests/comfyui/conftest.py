@@ -26,7 +26,7 @@ from singer_core import constants
 from singer_core.audio.frames import AudioFeatures
 from singer_core.network.autoencoder import Autoencoder
 from singer_core.network.checkpoint import Checkpoint, read_architecture
-from singer_core.options import OFFICIAL
+from singer_core.settings import OFFICIAL
 from singer_core.weights import WeightFile
 
 PACK = Path(__file__).resolve().parents[2]

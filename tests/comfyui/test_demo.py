@@ -7,9 +7,9 @@ import torch
 
 from singer_core.demo import files
 from singer_core.network.autoencoder import load_autoencoder
-from singer_core.options import PAPER
 from singer_core.portrait.colours import identity_for
 from singer_core.render.clips import Clip
+from singer_core.settings import PAPER
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from counted import Memory
 
 from singer_core.network.architecture import Architecture
 from singer_core.network.conditions import CONDITIONAL, UNCONDITIONAL, AudioTokens, ClipConditions
-from singer_core.options import OFFICIAL
+from singer_core.settings import OFFICIAL
 
 
 @pytest.mark.parametrize(("frames", "side"), [(16, 64), (30, 64), (4, 64), (16, 96)])

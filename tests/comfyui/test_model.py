@@ -26,7 +26,7 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("schedule", ["linear", "scaled_linear"])
 def test_both_noise_schedules_are_those_of_the_authors_scheduler(pack, tiny_checkpoint, schedule):
-    from singer_core.options import OFFICIAL
+    from singer_core.settings import OFFICIAL
 
     built = pack("loading").load_singer(
         str(tiny_checkpoint), OFFICIAL.but(noise_schedule=schedule), torch.float32
@@ -203,7 +203,7 @@ def test_an_attention_override_reaches_the_adapter_too(core, model, conditions):
 
 @pytest.mark.parametrize(("name", "limit"), [("bf16", 0.05), ("fp16", 0.02), ("fp8_e4m3fn", 0.6)])
 def test_other_weight_formats_run(core, pack, tiny_checkpoint, model, conditions, name, limit):
-    from singer_core.options import OFFICIAL
+    from singer_core.settings import OFFICIAL
 
     dtype = pack("loader").WEIGHT_DTYPES[name]
     other = pack("loading").load_singer(str(tiny_checkpoint), OFFICIAL, dtype)
@@ -226,7 +226,7 @@ def test_hallo_runs_without_the_spectral_modules(core, pack, tmp_path, model, co
 
     import tiny
 
-    from singer_core.options import OFFICIAL
+    from singer_core.settings import OFFICIAL
 
     arch = dataclasses.replace(tiny.TINY, msm_kernel=None, sfm_width=None)
     path = tmp_path / "hallo.safetensors"
@@ -273,7 +273,7 @@ def test_no_network_of_a_run_survives_its_nodes(core, pack, tiny_checkpoint, con
     """Model, reference network and what they computed go when the last who holds the MODEL does."""
     import comfy.model_management as mm
 
-    from singer_core.options import OFFICIAL
+    from singer_core.settings import OFFICIAL
 
     loaded = pack("loading").load_singer(str(tiny_checkpoint), OFFICIAL, torch.float32)
     (reference,) = loaded.get_additional_models_with_key(pack("model").REFERENCE)

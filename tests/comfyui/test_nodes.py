@@ -17,8 +17,8 @@ import torch
 
 from singer_core.audio.separation import SEPARATORS
 from singer_core.audio.waveform import Waveform
-from singer_core.options import MODES, MsmInput
 from singer_core.portrait.landmarks import LIPS, POINTS, SILHOUETTE
+from singer_core.settings import MODES, MsmInput
 
 SNAPSHOT = Path(__file__).parent / "schemas.json"
 

@@ -16,8 +16,8 @@ sys.path.append(str(Path(__file__).parent))  # importlib mode leaves the folder 
 from test_sampling import guider_of, relative, simple_sigmas
 
 from singer_core import constants
-from singer_core.options import OFFICIAL
 from singer_core.render.pipeline import SingerPipeline
+from singer_core.settings import OFFICIAL
 
 
 class CancelledError(Exception):

@@ -7,8 +7,8 @@ import tiny
 import torch
 
 from singer_core import constants
-from singer_core.options import OFFICIAL, BandGains
 from singer_core.render.pipeline import SingerPipeline
+from singer_core.settings import OFFICIAL, BandGains
 
 
 def relative(found: torch.Tensor, expected: torch.Tensor) -> float:

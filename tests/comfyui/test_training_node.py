@@ -19,8 +19,8 @@ from clips import write_clips
 
 from singer_core.audio.waveform import Waveform
 from singer_core.audio.wavfile import write_wave
-from singer_core.options import OFFICIAL
 from singer_core.render.video import VideoWriter
+from singer_core.settings import OFFICIAL
 
 SETTINGS: dict[str, Any] = {
     "data": "clips",

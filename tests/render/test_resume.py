@@ -10,9 +10,9 @@ import torch
 
 from singer_core.network.backbone import SingerNetwork
 from singer_core.network.checkpoint import load_network, open_checkpoint
-from singer_core.options import MODES, OFFICIAL
 from singer_core.render.pipeline import SingerPipeline
 from singer_core.render.store import ClipStore
+from singer_core.settings import MODES, OFFICIAL
 
 QUICK = {"steps": 1, "clip_frames": 4, "motion_frames": 2, "overlap": 0}
 SONG = dataclasses.replace(tiny.audio_of(12), activity=torch.zeros(12))

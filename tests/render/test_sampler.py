@@ -17,8 +17,8 @@ from singer_core.network.conditions import (
     ReferenceFeatures,
 )
 from singer_core.network.spectral import weigh_bands
-from singer_core.options import MODES, OFFICIAL, BandGains
 from singer_core.render.sampler import NotFiniteError, SpectralWeighting, branches_for, guide, sample_clip
+from singer_core.settings import MODES, OFFICIAL, BandGains
 
 QUICK = OFFICIAL.but(steps=2, clip_frames=4)
 

@@ -11,11 +11,11 @@ import pytest
 import tiny
 import torch
 
-from singer_core.options import OFFICIAL
 from singer_core.render.clips import Clip
 from singer_core.render.pipeline import RenderedClip, SingerPipeline
 from singer_core.render.seams import cross_fade
 from singer_core.render.sections import Section, join_sections, plan_sections
+from singer_core.settings import OFFICIAL
 
 
 def song(*stretches: tuple[int, int]) -> torch.Tensor:

@@ -9,8 +9,8 @@ import torch
 from singer_core.network.backbone import _blocks, _visiting
 from singer_core.network.conditions import CONDITIONAL, UNCONDITIONAL
 from singer_core.network.memory import OutOfMemory
-from singer_core.options import OFFICIAL, PRESETS
 from singer_core.render.sampler import SpectralWeighting, sample_clip
+from singer_core.settings import OFFICIAL, PRESETS
 
 LATENTS = tiny.noise(tiny.FRAMES, 4, 16, 16, seed=30)
 TOKENS = tiny.noise(2, 1, 3, 24, seed=31)

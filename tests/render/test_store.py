@@ -13,9 +13,9 @@ from fractions import Fraction
 import pytest
 import torch
 
-from singer_core.options import OFFICIAL
 from singer_core.render import store as stores
 from singer_core.render.store import ClipStore, clean, fingerprint, work_folder
+from singer_core.settings import OFFICIAL
 
 KEY = fingerprint("a render")
 CLIP = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -13,11 +13,11 @@ from singer_core.network.backbone import SingerNetwork
 from singer_core.network.checkpoint import Checkpoint, load_network, read_architecture
 from singer_core.network.conditions import CONDITIONAL, UNCONDITIONAL, AudioTokens, ClipConditions
 from singer_core.network.schedule import ddim
-from singer_core.options import OFFICIAL
 from singer_core.portrait.crop import whole
 from singer_core.portrait.portrait import Portrait
 from singer_core.render.pipeline import SingerPipeline, Step
 from singer_core.render.sampler import SpectralWeighting
+from singer_core.settings import OFFICIAL
 from singer_core.weights import WeightFile
 from verification.fixtures import Case, Tensors, load_upcast
 

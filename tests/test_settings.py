@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from singer_core.options import ENHANCED, MODES, OFFICIAL, PAPER, BandGains, SingerOptions
+from singer_core.settings import ENHANCED, MODES, OFFICIAL, PAPER, BandGains, SingerOptions
 
 
 @pytest.mark.parametrize(
