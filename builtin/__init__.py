@@ -1,6 +1,7 @@
 """What makes the built-in model: `python -m builtin STEP FOLDER` in the checkout. Not installed.
 
 world/          songs and people made of numbers, with the truth about both (docs/drawn_world.md)
+puppet/         photographs that sing the same songs; faces.py reads a folder of them
 drawn.py        a data set of them
 vae.py          the built-in model's VAE
 held_out.py     people never trained on: renders and measures of them

@@ -7,8 +7,8 @@ Drawing needs `skia-python`, imported when the first frame is drawn.
 from .geometry import Expression
 from .identity import Identity
 from .measure import measured_opening
-from .performance import Performance
+from .performance import Performance, Show
 from .phonetics import STYLES, VOWELS
 from .song import Song
 
-__all__ = ["STYLES", "VOWELS", "Expression", "Identity", "Performance", "Song", "measured_opening"]
+__all__ = ["STYLES", "VOWELS", "Expression", "Identity", "Performance", "Show", "Song", "measured_opening"]

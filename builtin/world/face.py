@@ -25,6 +25,7 @@ from .geometry import (
 )
 from .hair import Hair, paint_back, paint_front, paint_shadow
 from .identity import Identity, glowing, lit, shaded
+from .landmarks import landmarks
 
 BODY_SHARE = 0.3  # how much of the head's shift the shoulders follow
 
@@ -42,6 +43,10 @@ class Painter:
     def frame(self, face: Expression) -> NDArray[np.uint8]:
         """(size, size, 3) RGB."""
         return self._draw(lambda brush: self._paint(brush, face), self._backdrop)[..., :3].copy()
+
+    def landmarks(self, face: Expression) -> NDArray[np.float32]:
+        """(478, 2) points of MediaPipe's face mesh in pixels."""
+        return landmarks(self.identity, face, self.size).astype(np.float32)
 
     def _draw(
         self, paint: Callable[[Brush], None], start: NDArray[np.uint8] | None = None

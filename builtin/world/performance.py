@@ -1,12 +1,13 @@
-"""An identity sings a song: frames, landmarks and the truth about each, in any order."""
+"""Somebody sings a song: frames, landmarks and the truth about each, in any order."""
 
 from __future__ import annotations
 
 import tempfile
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,45 +44,48 @@ class Motion:
     nod: Floats
 
 
-class Performance:
-    """A drawn person who sings a song, as a sequence of frames.
+class Person(Protocol):
+    """Somebody who can be drawn with any expression, in a square picture."""
 
-    identity, song   who and what
-    fps              frames a second; frame i shows the middle of its interval, (i + 0.5) / fps seconds
-    size             side of the square picture in pixels, 32 or more
+    def frame(self, face: Expression, /) -> NDArray[np.uint8]:
+        """(size, size, 3) RGB."""
 
-    Frames depend on these four alone: any order, any process, same bits. Raises ValueError for a size or rate
-    out of range; drawing the first frame raises RuntimeError when the drawing library is missing.
+    def landmarks(self, face: Expression, /) -> NDArray[np.float32]:
+        """(478, 2) x, y in pixels, in the layout of MediaPipe's face mesh."""
+
+
+class Show(ABC):
+    """A person who sings a song, as a sequence of frames.
+
+    seed   of the movements that the song does not determine
+    song   what is sung
+    fps    frames a second; frame i shows the middle of its interval, (i + 0.5) / fps seconds
+    size   side of the square picture in pixels, 32 or more
+
+    Frames depend on these and the person alone: any order, any process, same bits. Raises ValueError for a
+    size or rate out of range; drawing raises RuntimeError when the drawing library is missing.
     """
 
-    def __init__(self, identity: Identity, song: Song, fps: float = 25.0, size: int = 128) -> None:
+    def __init__(self, seed: int, song: Song, fps: float, size: int) -> None:
         if size < 32:
             raise ValueError(f"`size` is {size} pixels; a face needs at least 32. Use 128, 256 or 512.")
         if not 1 <= fps <= 240:
             raise ValueError(
                 f"`fps` is {fps}; 1 to 240 frames a second are possible. The model was trained at 25."
             )
-        self.identity = identity
         self.song = song
         self.fps = fps
         self.size = size
         self._length = int(np.ceil(song.seconds * fps - 1e-6))
-        self.motion = _motion(identity, song, (np.arange(self._length, dtype=np.float64) + 0.5) / fps)
+        self.motion = _motion(seed, song, (np.arange(self._length, dtype=np.float64) + 0.5) / fps)
+
+    @property
+    @abstractmethod
+    def person(self) -> Person:
+        """Who sings, made when the first frame is drawn."""
 
     def __len__(self) -> int:
         return self._length
-
-    @cached_property
-    def painter(self) -> Painter:
-        """Draws any expression of this person."""
-        try:
-            from .face import Painter
-        except ImportError as error:
-            raise RuntimeError(
-                f"Drawing portraits needs skia-python, which cannot be imported ({error}). Install it: "
-                "`pip install skia-python`; without a screen it also needs the libraries libEGL and libGL."
-            ) from error
-        return Painter(self.identity, self.size)
 
     def expression(self, i: int) -> Expression:
         """The face in frame i."""
@@ -102,16 +106,14 @@ class Performance:
 
     def frame(self, i: int) -> NDArray[np.uint8]:
         """(size, size, 3) RGB picture of frame i."""
-        return self.painter.frame(self.expression(i))
+        return self.person.frame(self.expression(i))
 
     def landmarks(self, i: int) -> NDArray[np.float32]:
         """(478, 2) x, y in pixels of frame i, in the layout of MediaPipe's face mesh."""
-        from .landmarks import landmarks
-
-        return landmarks(self.identity, self.expression(i), self.size).astype(np.float32)
+        return self.person.landmarks(self.expression(i))
 
     def opening(self, i: int) -> float:
-        """Mouth opening of frame i, 0..1; 1 is a gap of `identity.mouth.gap`."""
+        """Mouth opening of frame i, 0..1; 1 is the widest gap of this mouth."""
         return float(self.motion.opening[self._index(i)])
 
     @property
@@ -146,9 +148,28 @@ class Performance:
         return i % self._length
 
 
-def _motion(identity: Identity, song: Song, times: Floats) -> Motion:
+class Performance(Show):
+    """A drawn person who sings; at opening 1 the gap of the mouth is `identity.mouth.gap`."""
+
+    def __init__(self, identity: Identity, song: Song, fps: float = 25.0, size: int = 128) -> None:
+        super().__init__(identity.seed, song, fps, size)
+        self.identity = identity
+
+    @cached_property
+    def person(self) -> Painter:
+        try:
+            from .face import Painter
+        except ImportError as error:
+            raise RuntimeError(
+                f"Drawing portraits needs skia-python, which cannot be imported ({error}). Install it: "
+                "`pip install skia-python`; without a screen it also needs the libraries libEGL and libGL."
+            ) from error
+        return Painter(self.identity, self.size)
+
+
+def _motion(seed: int, song: Song, times: Floats) -> Motion:
     """All movements at some times; the mouth follows the song, the rest phrase, beat and chance."""
-    rng = np.random.default_rng([identity.seed, song.seed, 2])
+    rng = np.random.default_rng([seed, song.seed, 2])
     curves = song.curves
     sung = curves.at("sung", times)
     energy = np.interp(times, curves.times, _lagged(curves.effort))
