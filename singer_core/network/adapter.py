@@ -13,21 +13,21 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from .. import constants
-from . import architecture
+from .architecture import Architecture, Site
 from .conditions import ClipConditions
 from .layers import AudioTransformer, MotionModule, Options, Toolkit
 from .projections import AudioProjection, FaceLocator, ImageProjection
 from .spectral import MultiScaleSpectralModule, SelfAdaptiveFilterModule
 
 
-class Site(nn.Module):
-    """Audio transformer, then motion module with the carried frames in front."""
+class SiteModules(nn.Module):
+    """What runs at a site: audio transformer, then motion module with the carried frames in front."""
 
-    def __init__(self, where: architecture.Site, audio_width: int, heads: int, kit: Toolkit) -> None:
+    def __init__(self, site: Site, audio_width: int, heads: int, kit: Toolkit) -> None:
         super().__init__()
-        self.name, self.level = where.name, where.level
-        self.audio = AudioTransformer(where.channels, where.inner, audio_width, heads, kit)
-        self.motion = MotionModule(where.channels, constants.MOTION_HEADS, kit)
+        self.name, self.level = site.name, site.level
+        self.audio = AudioTransformer(site.channels, site.inner, audio_width, heads, kit)
+        self.motion = MotionModule(site.channels, constants.MOTION_HEADS, kit)
 
     def forward(self, x: Tensor, clip: ClipConditions, options: Options = None) -> Tensor:
         """x ((branch b f), c, h, w) -> the same shape."""
@@ -38,11 +38,11 @@ class Site(nn.Module):
 class SingerAdapter(nn.Module):
     """SINGER's additions. For Hallo, which lacks them, the two spectral modules are None."""
 
-    def __init__(self, arch: architecture.Architecture, kit: Toolkit | None = None) -> None:
+    def __init__(self, arch: Architecture, kit: Toolkit | None = None) -> None:
         super().__init__()
         kit = kit or Toolkit()
         self.sites = nn.ModuleDict(
-            {site.key: Site(site, arch.audio_width, arch.heads, kit) for site in arch.sites()}
+            {site.key: SiteModules(site, arch.audio_width, arch.heads, kit) for site in arch.sites()}
         )
         self.face_locator = FaceLocator(arch.channels[0], arch.face_locator, kit)
         self.image_projection = ImageProjection(arch.identity_width, arch.image_tokens, arch.image_width, kit)

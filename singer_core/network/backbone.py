@@ -1,5 +1,4 @@
-"""The adapter on diffusers' stock UNet, and the reference pass (paper section 3.5, numerics sections 8 and
-9).
+"""The adapter on diffusers' stock UNet, and the reference pass (paper section 3.5; numerics sections 8, 9).
 
 Nothing of the UNet is written again. Conditions travel as arguments: the clip through
 `cross_attention_kwargs`, which diffusers hands to every attention processor and transformer; face-locator
@@ -22,7 +21,6 @@ from .. import constants
 from .adapter import SingerAdapter
 from .architecture import Architecture
 from .conditions import ClipConditions, KeysValues, ReferenceFeatures
-from .deep_cache import DeepCache, cached_forward
 from .layers import PIECE_TOKENS, Toolkit, attend_with_reference, in_pieces
 from .linear import gated_linear, quicken_linears
 
@@ -70,28 +68,23 @@ class SingerNetwork(nn.Module):
         return self.unet.conv_in.weight.device
 
     def forward(
-        self,
-        latents: Tensor,
-        timestep: Tensor | int,
-        tokens: Tensor,
-        clip: ClipConditions,
-        cache: DeepCache | None = None,
+        self, latents: Tensor, timestep: Tensor | int, tokens: Tensor, clip: ClipConditions
     ) -> Tensor:
         """The network's prediction v for every branch of the clip.
 
         latents   ((b f), 4, h, w), shared by the branches
         tokens    (2, b, n, d) image tokens [unconditional, conditional]
-        cache     deep features of an earlier step, which take the place of this one's
         returns   ((branch b f), 4, h, w)
         """
         rows = len(latents)
         context = torch.cat([_rows(tokens[int(branch.portrait)], rows) for branch in clip.branches])
         sample = torch.cat([latents.repeat(len(clip.branches), 1, 1, 1), clip.face_rows()], dim=1)
-        extra = {"clip": clip}
-        if cache is not None:
-            return cached_forward(self.unet, sample, timestep, context, extra, cache, clip.branches)
         return self.unet(
-            sample, timestep, encoder_hidden_states=context, cross_attention_kwargs=extra, return_dict=False
+            sample,
+            timestep,
+            encoder_hidden_states=context,
+            cross_attention_kwargs={"clip": clip},
+            return_dict=False,
         )[0]
 
     def reference_features(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import constants
-from ..network.adapter import Site
+from ..network.adapter import SiteModules
 from ..network.backbone import SingerNetwork
 from ..network.layers import (
     AudioTransformer,
@@ -44,7 +44,7 @@ def init_weights(network: SingerNetwork, seed: int) -> None:
         nn.init.zeros_(network.unet.conv_out.weight)
         init_locator(network.adapter.face_locator)
         for site in network.adapter.sites.values():
-            assert isinstance(site, Site)
+            assert isinstance(site, SiteModules)
             init_site(site)
         init_spectral(network)
 
@@ -70,7 +70,7 @@ def _quiet_block(module: nn.Module) -> None:
         _zero(module.proj_out)
 
 
-def init_site(site: Site) -> None:
+def init_site(site: SiteModules) -> None:
     """Audio and motion module of one site: both start as the identity (Hallo, AnimateDiff)."""
     init_audio(site.audio)
     init_motion(site.motion)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import constants
-from ..network.adapter import Site
+from ..network.adapter import SiteModules
 from ..network.backbone import SingerNetwork
 from ..network.conditions import (
     CONDITIONAL,
@@ -237,10 +237,10 @@ class _Nothing(nn.Module):
 @contextmanager
 def without_clip_modules(network: SingerNetwork) -> Iterator[None]:
     """Stage 1: the network as pictures need it, its audio and motion modules out of the way."""
-    kept: list[tuple[Site, nn.Module, nn.Module]] = []
+    kept: list[tuple[SiteModules, nn.Module, nn.Module]] = []
     try:
         for site in network.adapter.sites.values():
-            assert isinstance(site, Site)
+            assert isinstance(site, SiteModules)
             kept.append((site, site.audio, site.motion))
             site.audio, site.motion = _Nothing(), _Nothing()  # type: ignore[assignment]
         yield
