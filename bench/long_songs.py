@@ -67,7 +67,7 @@ def main() -> None:
 def song_file(folder: Path, seconds: float) -> Path:
     """A synthetic voice repeated to the length wanted: phrases of 20 s."""
     from builtin.world import Song
-    from singer_core.audio.wavfile import write_wave
+    from singer_core.audio.waveform import write_wave
 
     song = Song.random(7, 20.0, accompaniment=False)
     samples = np.resize(song.vocals, round(seconds * song.rate)).astype(np.float32)

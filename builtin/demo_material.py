@@ -13,8 +13,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from singer_core.audio.waveform import Waveform
-from singer_core.audio.wavfile import write_wave
+from singer_core.audio.waveform import Waveform, write_wave
 from singer_core.demo import files
 from singer_core.files import renamed_on_success
 from singer_core.portrait.landmarks import FaceLandmarks, write_landmarks

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from singer_core import constants
-from singer_core.audio.frames import AudioFeatures
+from singer_core.audio.features import AudioFeatures
 from singer_core.audio.logmel import LogMelFrontEnd
 from singer_core.audio.waveform import Waveform
 from singer_core.network.autoencoder import Autoencoder

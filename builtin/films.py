@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from singer_core.audio.waveform import Waveform
-from singer_core.audio.wavfile import write_wave
+from singer_core.audio.waveform import Waveform, write_wave
 from singer_core.cli import main as singer
 from singer_core.portrait.landmarks import FaceLandmarks, write_landmarks
 from singer_core.render.video import VideoWriter, read_frames

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from singer_core.audio.frames import AudioFeatures
+from singer_core.audio.features import AudioFeatures
 from singer_core.cli import demo
 from singer_core.evaluation import fidelity
 from singer_core.evaluation.evaluate import HIGHEST_PSNR

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from singer_core import constants
-from singer_core.audio.frames import AudioFeatures
+from singer_core.audio.features import AudioFeatures
 from singer_core.audio.logmel import LogMelFrontEnd
 from singer_core.audio.waveform import Waveform
 from singer_core.files import write_text

@@ -114,7 +114,8 @@ class SingerAudioEncode(io.ComfyNode):
         audio_encoder: Any = None,
     ) -> io.NodeOutput:
         from singer_core.audio.activity import level_vocals, with_activity
-        from singer_core.audio.features import LogMelFrontEnd, Wav2Vec2FrontEnd
+        from singer_core.audio.logmel import LogMelFrontEnd
+        from singer_core.audio.wav2vec2 import Wav2Vec2FrontEnd
 
         from .encoder import loaded_encoder
         from .sound import progress_bar, to_waveform
@@ -193,8 +194,7 @@ class SingerMotionWeights(io.ComfyNode):
         mix: Any = None,
     ) -> io.NodeOutput:
         from singer_core.audio.activity import loudness_curve
-        from singer_core.audio.beats import beat_times
-        from singer_core.audio.motion import MotionResponse, motion_weights
+        from singer_core.audio.motion import MotionResponse, beat_times, motion_weights
 
         from .sound import to_waveform
 

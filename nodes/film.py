@@ -16,8 +16,7 @@ import torch
 from comfy_api.latest import InputImpl
 from torch import Tensor
 
-from singer_core.audio.waveform import Waveform
-from singer_core.audio.wavfile import write_wave
+from singer_core.audio.waveform import Waveform, write_wave
 from singer_core.portrait.portrait import Portrait
 from singer_core.render.canvas import Canvas, bare, in_one_picture, pasted, side_by_side
 from singer_core.render.video import VideoWriter

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from singer_core import constants
-from singer_core.audio.frames import AudioFeatures
+from singer_core.audio.features import AudioFeatures
 from singer_core.network.wavelet import analysis
 
 from .loading import options_of

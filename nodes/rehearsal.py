@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from singer_core import constants
-from singer_core.audio.features import LogMelFrontEnd, Wav2Vec2FrontEnd
+from singer_core.audio.logmel import LogMelFrontEnd
+from singer_core.audio.wav2vec2 import Wav2Vec2FrontEnd
 from singer_core.network.architecture import Architecture
 from singer_core.network.checkpoint import Checkpoint
 from singer_core.portrait.colours import COLOUR_IDENTITY_WIDTH

@@ -1,6 +1,6 @@
 """What our own sockets carry. Everything else travels in core's types.
 
-SINGER_AUDIO      singer_core.audio.frames.AudioFeatures
+SINGER_AUDIO      singer_core.audio.features.AudioFeatures
 SINGER_PORTRAIT   singer_core.portrait.portrait.Portrait
 SINGER_WEIGHTS    (s, 3) float32: pose, face and lip weight of each frame, 1 = as trained
 SINGER_IDENTITY   nodes.face.IdentityModel
@@ -19,7 +19,7 @@ from comfy_api.latest import io
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from singer_core.audio.frames import AudioFeatures
+    from singer_core.audio.features import AudioFeatures
     from singer_core.portrait.portrait import Portrait
 
 SingerAudio = io.Custom("SINGER_AUDIO")

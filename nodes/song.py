@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from singer_core import constants
-from singer_core.audio.frames import AudioFeatures
+from singer_core.audio.features import AudioFeatures
 from singer_core.network.conditions import CONDITIONAL, UNCONDITIONAL, Branch
 from singer_core.portrait.portrait import Portrait
 

@@ -15,18 +15,19 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from .progress import Progress, unwatched
 
 logger = logging.getLogger(__name__)
 
 HUB = "https://huggingface.co"
 MEGABYTE = 1_000_000
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-Progress = Callable[[float], None]  # from 0 to 1
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,7 @@ def _on_hub(
     return ModelFile(purpose, repository, source, folder, target, megabytes, sha256, terms, page)
 
 
-# Sizes and hashes as public pages and LFS pointers state them; those of separators also stand in
-# `audio/separation.py`.
+# Sizes and hashes as public pages and LFS pointers state them.
 FILES: dict[str, ModelFile] = {
     "singer": _on_hub(
         "the network of SINGER", "yl2333/SINGER", "net.pth", "singer/net.pth", 4850, "none stated"
@@ -148,7 +148,7 @@ FILES: dict[str, ModelFile] = {
         "hdemucs_high_trained.pt",
         335,
         "a004b2790d73ffeaa535db458a1a79b539dfdbafbccc31f275d07e632ebd7816",
-        "none stated for the weights",
+        "none stated for the weights, trained on MUSDB18-HQ and internal songs",
         "https://download.pytorch.org/torchaudio/models/hdemucs_high_trained.pt",
     ),
 }
@@ -164,7 +164,7 @@ def find_file(name: str) -> ModelFile:
     return FILES[name]
 
 
-def download(name: str, folder: Path, progress: Progress | None = None) -> Path:
+def download(name: str, folder: Path, progress: Progress = unwatched) -> Path:
     """Fetch a file of `FILES` into `folder`, the one of its kind (such as models/vae); returns its path.
 
     A file that is there already is kept and checked. A download that broke off goes on where it stopped; it
@@ -240,7 +240,7 @@ def _ask(file: ModelFile) -> _Remote:
     return _Remote(url, headers, found.size, file.sha256 or sha256)
 
 
-def _fetch(remote: _Remote, part: Path, progress: Progress | None) -> None:
+def _fetch(remote: _Remote, part: Path, progress: Progress) -> None:
     """Complete the file `part` from the server. OSError where it cannot fit on the disk."""
     from huggingface_hub.file_download import http_get
 
@@ -284,13 +284,13 @@ def _broke_off(error: Exception) -> bool:
 class _Part(io.BufferedWriter):
     """A file that is appended to, telling how much of it is there."""
 
-    def __init__(self, path: Path, size: int | None, progress: Progress | None) -> None:
+    def __init__(self, path: Path, size: int | None, progress: Progress) -> None:
         super().__init__(io.FileIO(path, "ab"))
         self._size, self._progress = size, progress
 
     def write(self, data: Any) -> int:
         count = super().write(data)
-        if self._progress is not None and self._size:
+        if self._size:
             self._progress(min(self.tell() / self._size, 1.0))
         return count
 

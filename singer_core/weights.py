@@ -1,5 +1,4 @@
-"""Weight files on disk: shapes at once, tensors when asked for, memory-mapped; safetensors and PyTorch's own
-format.
+"""Weight files: shapes at once, tensors when asked for, memory-mapped; safetensors and PyTorch's own format.
 
 A PyTorch file is read with `weights_only=True` alone; a file that needs more is refused.
 """
@@ -20,6 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .files import renamed_on_success
+
+State = dict[str, Tensor]
 
 _SAFETENSORS_DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -53,6 +54,24 @@ class WeightFile:
             {},
             lambda name: where[name][0].tensor(where[name][1]),
         )
+
+
+def load_state(path: Path) -> State:
+    """The tensors of a weight file, also of a training checkpoint. Raises as `open_weights`."""
+    file = open_weights(path, within=("state_dict", "state"))
+    return {name: file.tensor(name) for name in file.shapes}
+
+
+def match_state(model: torch.nn.Module, state: State, title: str, link: str) -> None:
+    """Load `state` into `model`. Raises RuntimeError naming three missing keys where it does not fit."""
+    wanted = model.state_dict()
+    bad = [key for key, value in wanted.items() if key not in state or state[key].shape != value.shape]
+    if bad:
+        counts = f"{len(bad)} of {len(wanted)} tensors are missing or of another shape"
+        raise RuntimeError(
+            f"These are not the weights of {title}: {counts} ({', '.join(bad[:3])}). Get them from {link}"
+        )
+    model.load_state_dict({key: state[key].float() for key in wanted})
 
 
 def open_weights(path: Path, within: Sequence[str] = ()) -> WeightFile:

@@ -13,6 +13,7 @@ import pytest
 from hub import Hub
 
 from singer_core import downloads
+from singer_core.audio.separation import SEPARATORS
 from singer_core.cli import main
 from singer_core.downloads import FILES, download, find_file
 
@@ -194,14 +195,12 @@ def test_an_unknown_name_gets_the_nearest():
         find_file("wav2vec")
 
 
-def test_separators_are_the_same_files_that_separation_looks_for():
-    from singer_core.audio.separation import SEPARATORS
-
-    for name, kind in (("kim-vocal-2", "kim_vocal_2"), ("mel-band-roformer", "mel_band_roformer"),
-                       ("hdemucs", "hdemucs")):  # fmt: skip
-        wanted = SEPARATORS[kind].file
-        assert wanted is not None
-        assert FILES[name].target == wanted.names[0] and FILES[name].sha256 == wanted.sha256
+def test_what_separates_is_listed_and_goes_into_its_folder():
+    listed = {name for name, file in FILES.items() if file.folder == "audio_separation"}
+    assert listed == {"kim-vocal-2", "mel-band-roformer", "hdemucs"}
+    assert [kind.file for kind in SEPARATORS.values() if kind] == [
+        FILES[name] for name in ("hdemucs", "kim-vocal-2", "mel-band-roformer")
+    ]
 
 
 def test_files_go_where_comfyui_looks():

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from singer_core import constants
-from singer_core.audio.frames import AudioFeatures
+from singer_core.audio.features import AudioFeatures
 from singer_core.network.architecture import Architecture
 from singer_core.network.checkpoint import expected_shapes
 from singer_core.network.conditions import (

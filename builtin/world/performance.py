@@ -126,8 +126,7 @@ class Show(ABC):
         """Write all frames and the mix (or the vocals alone) to a video file; errors as of `VideoWriter`."""
         import torch
 
-        from singer_core.audio.waveform import Waveform
-        from singer_core.audio.wavfile import write_wave
+        from singer_core.audio.waveform import Waveform, write_wave
         from singer_core.render.video import VideoWriter
 
         samples = torch.from_numpy(self.song.vocals if vocals_only else self.song.mix)[None]

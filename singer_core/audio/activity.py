@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .frames import AudioFeatures, exact_fps, frame_count
+from .features import AudioFeatures, exact_fps, frame_count
 from .scratch import release_pages, scratch_array
 from .waveform import Waveform
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
-from .overlap import Framing, linear_fades
-from .separation import NETWORK_RATE, SEPARATORS, ChunkedSeparator
+from ..downloads import FILES
+from ..weights import load_state, match_state
+from .chunks import NETWORK_RATE, ChunkedSeparator, Framing, linear_fades
 from .waveform import Waveform
 
 SOURCES = ("drums", "bass", "other", "vocals")  # of torchaudio's HDEMUCS_HIGH bundles
@@ -32,10 +33,8 @@ def load_hdemucs(path: Path, device: torch.device | str | None = None) -> Chunke
 
     Raises RuntimeError where torchaudio is missing or the weights are of another model.
     """
-    from .weights import load_state, match_state
-
     model = hdemucs_module().hdemucs_high(list(SOURCES))
-    match_state(model, load_state(path), "Hybrid Demucs (high)", SEPARATORS["hdemucs"].file)
+    match_state(model, load_state(path), "Hybrid Demucs (high)", FILES["hdemucs"].page)
     return hdemucs_separator(model, device)
 
 

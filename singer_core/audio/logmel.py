@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+import numpy as np
 import torch
 
-from .frames import AudioFeatures, exact_fps, frame_count, padded_count
-from .job import Cancel, Progress, step
-from .libraries import require
-from .normalise import RATE, NormalisedSong, normalised_song
-from .scratch import finished, part_file, release_pages, scratch_array
+from ..libraries import require
+from ..progress import Progress, unwatched
+from .features import (
+    RATE,
+    AudioFeatures,
+    NormalisedSong,
+    exact_fps,
+    frame_count,
+    normalised_song,
+    padded_count,
+)
+from .scratch import release_pages, scratch_array
 from .waveform import Waveform
 
 FLOOR = 1e-4  # energy relative to white noise of the file's power, -40 dB
@@ -39,27 +45,24 @@ class LogMelFrontEnd:
         fps: float,
         clip_length: int = 16,
         device: torch.device | str | None = None,
-        progress: Progress | None = None,
-        cancel: Cancel | None = None,
-        store: Path | None = None,
+        progress: Progress = unwatched,
     ) -> AudioFeatures:
         """Features of a song; the arguments are those of `Wav2Vec2FrontEnd.encode`."""
         frames = frame_count(waveform.length, waveform.rate, fps)
         total = padded_count(frames, clip_length)
         song = normalised_song(waveform)
         bank, window = self._bank().to(device), self._window().to(device)
-        with part_file(store) as part:
-            out = scratch_array((total, self.layers, self.width), path=part)
-            for first in range(0, total, BLOCK_FRAMES):
-                step(first / total, progress, cancel)
-                last = min(first + BLOCK_FRAMES, total)
-                pieces = self._pieces(song, first, last, fps).to(device)
-                power = torch.fft.rfft(pieces * window).abs().square()
-                energy = (power @ bank).clamp_min(FLOOR).log10() / SCALE
-                out[first:last] = energy.reshape(-1, self.layers, self.width).cpu().numpy()
-                release_pages(out)
-        step(1.0, progress, None)
-        return AudioFeatures(torch.from_numpy(finished(out, store)), fps, frames)
+        out = scratch_array((total, self.layers, self.width))
+        for first in range(0, total, BLOCK_FRAMES):
+            progress(first / total)
+            last = min(first + BLOCK_FRAMES, total)
+            pieces = self._pieces(song, first, last, fps).to(device)
+            power = torch.fft.rfft(pieces * window).abs().square()
+            energy = (power @ bank).clamp_min(FLOOR).log10() / SCALE
+            out[first:last] = energy.reshape(-1, self.layers, self.width).cpu().numpy()
+            release_pages(out)
+        progress(1.0)
+        return AudioFeatures(torch.from_numpy(out.view(np.ndarray)), fps, frames)
 
     def _pieces(self, song: NormalisedSong, first: int, last: int, fps: float) -> torch.Tensor:
         """((last - first) * l, window) stretches of the song around the centres of the sub-frames."""

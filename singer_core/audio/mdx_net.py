@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from .libraries import require
-from .overlap import Framing, hann_weights
-from .separation import SEPARATORS, ChunkedSeparator
+from ..downloads import FILES
+from ..libraries import require
+from .chunks import ChunkedSeparator, Framing, hann_weights
 from .waveform import Waveform
 
 PEAK = 0.9  # louder songs are scaled down to it
@@ -98,8 +98,7 @@ def onnx_run(path: Path, spec: MdxSpec, device: torch.device | str | None = None
     kind = torch.device(device or "cpu").type.upper()  # providers are named like torch devices
     wanted = dict.fromkeys((f"{kind}ExecutionProvider", "CPUExecutionProvider"))
     providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
-    file = SEPARATORS["kim_vocal_2"].file
-    link = file.link if file else ""
+    link = FILES["kim-vocal-2"].page
     try:
         session = onnxruntime.InferenceSession(str(path), providers=providers)
     except (errors.Fail, errors.InvalidArgument, errors.InvalidProtobuf) as error:

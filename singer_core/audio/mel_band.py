@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from .libraries import require
-from .overlap import Framing, linear_fades
-from .separation import SEPARATORS, ChunkedSeparator
-from .weights import State, load_state, match_state
+from ..downloads import FILES
+from ..libraries import require
+from ..weights import State, load_state, match_state
+from .chunks import ChunkedSeparator, Framing, linear_fades
 
 CHUNK = 352_800  # samples: 8 s
 FRAMING = Framing(chunk=CHUNK, step=CHUNK // 2, weights=linear_fades(CHUNK // 10))  # num_overlap 2
@@ -31,12 +31,11 @@ def load_mel_band(path: Path, device: torch.device | str | None = None) -> Chunk
     Raises RuntimeError where the package is missing or the weights are of another model.
     """
     package = require("bs_roformer", "MelBand-RoFormer", "bs-roformer")
-    file, state = SEPARATORS["mel_band_roformer"].file, package_keys(load_state(path))
-    link = file.link if file else ""
+    link, state = FILES["mel-band-roformer"].page, package_keys(load_state(path))
     if "layers.0.1.layers.0.0.branch.to_qkv.weight" not in state:
         raise RuntimeError(f"{path.name} does not hold MelBand-RoFormer weights. Get them from {link}")
     model = package.MelBandRoformer(**infer_sizes(state))
-    match_state(model, state, "MelBand-RoFormer", file)
+    match_state(model, state, "MelBand-RoFormer", link)
     return mel_band_separator(model, device)
 
 

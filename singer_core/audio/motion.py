@@ -1,4 +1,4 @@
-"""Pose, face and lip weights of every video frame, from constants, activity, loudness and beats."""
+"""Pose, face and lip weights of every video frame, from constants, activity, loudness and beats (librosa)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from ..libraries import require
+from ..progress import Progress, unwatched
+from .waveform import Waveform, resample, to_mono
+
+BEAT_RATE = 22_050  # Hz, librosa's
+WINDOW_SECONDS, CONTEXT_SECONDS = 240, 10  # longer songs are tracked in stretches: constant memory
+MIN_INTERVAL = 0.2  # s between beats where two stretches meet: 300 beats a minute
 BEAT_SIGMA = 0.1  # s, half width of the pulse around a beat
 LOUDNESS_RANGE_DB = 20.0  # so far above or below the median loudness the response is full
 
@@ -88,6 +95,30 @@ def beat_pulses(frames: int, fps: float, beats: torch.Tensor) -> torch.Tensor:
     before = (after - 1).clamp_min(0)
     distance = torch.minimum((times - beats[after]).abs(), (times - beats[before]).abs())
     return torch.exp(-distance.square() / (2 * BEAT_SIGMA**2)).float()
+
+
+def beat_times(mix: Waveform, progress: Progress = unwatched) -> torch.Tensor:
+    """Times of the beats in seconds, ascending, (n,) float64; empty where there is no rhythm.
+
+    librosa's dynamic-programming tracker with its defaults, over the whole song up to four minutes. Longer
+    songs are tracked in stretches of four minutes with 10 s of context, so their tempo may change in between.
+    Raises RuntimeError with the remedy where librosa is missing.
+    """
+    librosa = require("librosa", "Beat tracking", "librosa")
+    mono = resample(to_mono(mix), BEAT_RATE)
+    size, context = WINDOW_SECONDS * BEAT_RATE, CONTEXT_SECONDS * BEAT_RATE
+    times: list[float] = []
+    for start in range(0, mono.length, size):
+        progress(start / mono.length)
+        stop = min(start + size, mono.length)
+        read = max(start - context, 0)
+        samples = mono.block(read, min(stop + context, mono.length))[0].numpy()
+        _, found = librosa.beat.beat_track(y=samples, sr=BEAT_RATE, units="time")
+        for time in found + read / BEAT_RATE:
+            if start <= time * BEAT_RATE < stop and (not times or time - times[-1] >= MIN_INTERVAL):
+                times.append(float(time))
+    progress(1.0)
+    return torch.tensor(times, dtype=torch.float64)
 
 
 def _fitted(curve: torch.Tensor, frames: int, fill: float) -> torch.Tensor:

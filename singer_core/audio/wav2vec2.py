@@ -11,25 +11,48 @@ which gives the reference's numbers; longer songs run in overlapping windows (er
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .frames import AudioFeatures, exact_fps, frame_count, padded_count
-from .job import Cancel, Progress, step
-from .normalise import RATE, NormalisedSong, normalised_song
-from .scratch import finished, part_file, release_pages, scratch_array
-from .wav2vec2_files import load_wav2vec2
+from ..libraries import require
+from ..progress import Progress, unwatched
+from ..weights import State, load_state
+from .features import (
+    RATE,
+    AudioFeatures,
+    NormalisedSong,
+    exact_fps,
+    frame_count,
+    normalised_song,
+    padded_count,
+)
+from .scratch import release_pages, scratch_array
 from .waveform import Waveform
 
 if TYPE_CHECKING:
     from transformers import Wav2Vec2Model
 
+SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+WEIGHT_NAMES = ("model.safetensors", "pytorch_model.bin")
+STRIDES = (5, 2, 2, 2, 2, 2, 2)  # every published wav2vec2; weights do not carry strides
+HEAD_WIDTH = 64  # of the base, large and xlsr models; weights do not carry the number of heads
+LINK = "https://huggingface.co/facebook/wav2vec2-base-960h"
+_NEW_NAMES = {
+    "weight_g": "parametrizations.weight.original0",
+    "weight_v": "parametrizations.weight.original1",
+}
+_POS_CONV = "encoder.pos_conv_embed.conv."
 CONV_BLOCK = 500  # conv outputs a step: 10 s of sound, 65 MB at the widest layer of the base model
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,22 +99,20 @@ class Wav2Vec2FrontEnd:
         fps: float,
         clip_length: int = 16,
         device: torch.device | str | None = None,
-        progress: Progress | None = None,
-        cancel: Cancel | None = None,
-        store: Path | None = None,
+        progress: Progress = unwatched,
     ) -> AudioFeatures:
         """Features of a song at `fps` frames per second.
 
         clip_length  frames are padded to a multiple of it (zeros behind the normalised sound)
-        device       where the network runs; None leaves it where it is. The features come back to the CPU.
-        store        a .npy file to write them to; without it long songs go to a temporary file
+        device       where the network runs; None leaves it where it is. The features come back to the CPU;
+                     those of long songs lie in a temporary file.
         """
         frames = frame_count(waveform.length, waveform.rate, fps)
         total = padded_count(frames, clip_length)
         song = normalised_song(waveform, padding_samples(total - frames, fps), self.normalise)
         if device is not None:
             self.model.to(device)
-        features = self.encode_song(song, total, progress, cancel, store)
+        features = self.encode_song(song, total, progress)
         return AudioFeatures(features, fps, frames)
 
     @torch.inference_mode()
@@ -99,25 +120,20 @@ class Wav2Vec2FrontEnd:
         self,
         song: NormalisedSong,
         frames: int,
-        progress: Progress | None = None,
-        cancel: Cancel | None = None,
-        store: Path | None = None,
+        progress: Progress = unwatched,
     ) -> torch.Tensor:
         """(frames, l, d) float32 of a song stretched over `frames` frames, in one pass or in windows."""
         conv = ConvStack(self.model, song)
-        with part_file(store) as part:
-            out = scratch_array((frames, self.layers, self.width), path=part)
-            for keep, read in window_spans(frames, self.windows):
-                step(keep[0] / frames, progress, cancel)
-                conv_frames = conv.at_frames(read[0], read[1], frames, cancel)
-                inner = slice(keep[0] - read[0], keep[1] - read[0])
-                for layer, hidden in enumerate(hidden_states(self.model, conv_frames)):
-                    if layer:
-                        out[keep[0] : keep[1], layer - 1] = hidden[0, inner].float().cpu().numpy()
-                    step(keep[0] / frames, None, cancel)
-                release_pages(out)
-        step(1.0, progress, None)
-        return torch.from_numpy(finished(out, store))
+        out = scratch_array((frames, self.layers, self.width))
+        for (start, stop), read in window_spans(frames, self.windows):
+            inner = slice(start - read[0], stop - read[0])
+            conv_frames = conv.at_frames(*read, frames)
+            for layer, hidden in enumerate(hidden_states(self.model, conv_frames)):
+                progress((start + (stop - start) * layer / self.layers) / frames)
+                if layer:
+                    out[start:stop, layer - 1] = hidden[0, inner].float().cpu().numpy()
+            release_pages(out)
+        return torch.from_numpy(out.view(np.ndarray))
 
 
 class ConvStack:
@@ -140,27 +156,23 @@ class ConvStack:
         self.length = _conv_length(song.length, kernels, strides)  # T
         self._norm = self._group_norm(kernels[0], strides[0])
 
-    def outputs(self, start: int, stop: int, cancel: Cancel | None = None) -> torch.Tensor:
+    def outputs(self, start: int, stop: int) -> torch.Tensor:
         """Outputs start to stop of the stack, (1, stop - start, c)."""
-        blocks = []
-        for first in range(start, stop, CONV_BLOCK):
-            step(0.0, None, cancel)
-            last = min(first + CONV_BLOCK, stop)
-            blocks.append(self._block(first, last))
-        return torch.cat(blocks, dim=1)
+        firsts = range(start, stop, CONV_BLOCK)
+        return torch.cat([self._block(first, min(first + CONV_BLOCK, stop)) for first in firsts], dim=1)
 
-    def at_frames(self, start: int, stop: int, frames: int, cancel: Cancel | None = None) -> torch.Tensor:
+    def at_frames(self, start: int, stop: int, frames: int) -> torch.Tensor:
         """The outputs interpolated over `frames` video frames, for frames start to stop, (1, n, c).
 
         All frames at once go through torch's own interpolation; a stretch of them is computed here.
         """
         if (start, stop) == (0, frames):
-            return interpolate(self.outputs(0, self.length, cancel), frames)
+            return interpolate(self.outputs(0, self.length), frames)
         position = torch.arange(start, stop, dtype=torch.float64) * ((self.length - 1) / (frames - 1))
         low = position.floor().long().clamp_max(self.length - 1)
         high = (low + 1).clamp_max(self.length - 1)
         first, last = int(low[0]), int(high[-1]) + 1
-        values = self.outputs(first, last, cancel)
+        values = self.outputs(first, last)
         part = (position - low).to(values)[None, :, None]
         low, high = low.to(values.device) - first, high.to(values.device) - first
         return values[:, low] * (1 - part) + values[:, high] * part
@@ -240,3 +252,121 @@ def _conv_length(samples: int, kernels: Sequence[int], strides: Sequence[int]) -
     for kernel, stride in zip(kernels, strides, strict=True):
         samples = (samples - kernel) // stride + 1
     return samples
+
+
+def load_wav2vec2(path: Path) -> tuple[Wav2Vec2Model, bool]:
+    """(model, whether its input is normalised) from a Hugging Face folder or a bare weights file.
+
+    A bare file needs no config.json: widths, layers and kernels are read from the shapes; strides and the
+    64-wide heads are those of every published model.
+
+    Raises FileNotFoundError for a missing path, ValueError for a file type that cannot be opened safely,
+    RuntimeError for weights that are not wav2vec2's.
+    """
+    weights = _find_weights(path)
+    state = rename_keys(_read_state(weights))
+    given = _read_json(weights.parent / "config.json") if path.is_dir() else {}
+    settings = given if "hidden_size" in given else infer_config(state)
+    return build_wav2vec2(settings, state), _normalises(weights.parent if path.is_dir() else None, settings)
+
+
+def build_wav2vec2(settings: dict[str, Any], state: State) -> Wav2Vec2Model:
+    """The model of a configuration with the weights of a state dict, eval mode, float32.
+
+    Raises RuntimeError naming three missing keys where weights are missing or have other shapes.
+    """
+    package, purpose = "transformers.models.wav2vec2", "wav2vec2"
+    configuration = require(f"{package}.configuration_wav2vec2", purpose, "transformers")
+    modeling = require(f"{package}.modeling_wav2vec2", purpose, "transformers")
+    config = configuration.Wav2Vec2Config(**settings)
+    model = modeling.Wav2Vec2Model(config)
+    wanted = model.state_dict()
+    state = rename_keys(state)
+    missing = [key for key in wanted if key not in state and key != "masked_spec_embed"]
+    wrong = [key for key, value in wanted.items() if key in state and state[key].shape != value.shape]
+    if missing or wrong:
+        names = ", ".join((missing + wrong)[:3])
+        counts = f"{len(missing)} of {len(wanted)} tensors missing, {len(wrong)} of another shape"
+        raise RuntimeError(
+            f"These are not the weights of this wav2vec2: {counts} ({names}). Get them from {LINK}"
+        )
+    model.load_state_dict({key: state[key].float() for key in wanted if key in state}, strict=False)
+    unexpected = len([key for key in state if key not in wanted])
+    size = (config.num_hidden_layers, config.hidden_size)
+    _log.info("wav2vec2: %d layers of width %d, %d tensors unused.", *size, unexpected)
+    return model.eval()
+
+
+def rename_keys(state: State) -> State:
+    """Key names of `Wav2Vec2Model`: without the prefix `wav2vec2.`, weight norm under its new names."""
+    renamed = {}
+    for key, value in state.items():
+        key = key.removeprefix("wav2vec2.")
+        if key.startswith(_POS_CONV):
+            end = key.removeprefix(_POS_CONV)
+            key = _POS_CONV + _NEW_NAMES.get(end, end)
+        renamed[key] = value
+    return renamed
+
+
+def infer_config(state: State) -> dict[str, Any]:
+    """The configuration that a state dict (names of `rename_keys`) belongs to, or RuntimeError."""
+    convs = _numbered(state, "feature_extractor.conv_layers.{}.conv.weight")
+    layers = _numbered(state, "encoder.layers.{}.final_layer_norm.weight")
+    v = state.get(_POS_CONV + _NEW_NAMES["weight_v"])
+    if not convs or not layers or v is None:
+        raise RuntimeError(f"The file does not hold wav2vec2 weights (no convolutions or layers). Get {LINK}")
+    width = layers[0].shape[0]
+    if len(convs) != len(STRIDES) or width % HEAD_WIDTH:
+        found = f"{len(convs)} convolutions and width {width}"
+        raise RuntimeError(f"A wav2vec2 with {found} needs its config.json. Give the folder that holds both.")
+    per_layer_norm = "feature_extractor.conv_layers.1.layer_norm.weight" in state
+    return {
+        "hidden_size": width,
+        "num_hidden_layers": len(layers),
+        "num_attention_heads": width // HEAD_WIDTH,
+        "intermediate_size": state["encoder.layers.0.feed_forward.intermediate_dense.weight"].shape[0],
+        "conv_dim": [conv.shape[0] for conv in convs],
+        "conv_kernel": [conv.shape[2] for conv in convs],
+        "conv_stride": list(STRIDES),
+        "conv_bias": "feature_extractor.conv_layers.0.conv.bias" in state,
+        "num_conv_pos_embeddings": v.shape[2],
+        "num_conv_pos_embedding_groups": width // v.shape[1],
+        "feat_extract_norm": "layer" if per_layer_norm else "group",
+        "do_stable_layer_norm": per_layer_norm,  # true of every published model
+    }
+
+
+def _numbered(state: State, pattern: str) -> list[torch.Tensor]:
+    """Tensors whose names are the pattern with 0, 1, 2, ... until one is missing."""
+    found: list[torch.Tensor] = []
+    while (value := state.get(pattern.format(len(found)))) is not None:
+        found.append(value)
+    return found
+
+
+def _find_weights(path: Path) -> Path:
+    if path.is_file():
+        return path
+    tried = [path / name for name in WEIGHT_NAMES] if path.is_dir() else [path]
+    for candidate in tried:
+        if candidate.is_file():
+            return candidate
+    names = ", ".join(str(candidate) for candidate in tried)
+    raise FileNotFoundError(f"No wav2vec2 weights: tried {names}. Get them from {LINK}")
+
+
+def _read_state(path: Path) -> State:
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"{path.name} is not a weights file; {', '.join(SUFFIXES)} are accepted.")
+    return load_state(path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _normalises(folder: Path | None, settings: dict[str, Any]) -> bool:
+    """`do_normalize` of the folder's preprocessor; true, as of the base models, where it says nothing."""
+    extractor = _read_json(folder / "preprocessor_config.json") if folder else {}
+    return bool(extractor.get("do_normalize", True))

@@ -1,9 +1,10 @@
-"""Sound as a float waveform: read from any container, checked, mixed to mono, resampled."""
+"""Sound as a float waveform: read from any container, checked, mixed to mono, resampled, written as WAV."""
 
 from __future__ import annotations
 
 import logging
 import tempfile
+import wave
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,14 +13,14 @@ from typing import IO
 import numpy as np
 import torch
 
+from ..files import renamed_on_success
 from .ffmpeg import BLOCK_FRAMES, AudioInfo, decode_blocks, probe, resample_blocks
 from .scratch import IN_MEMORY_BYTES, release_pages
-
-__all__ = ["AudioInfo", "Waveform", "check_waveform", "probe_audio", "read_audio", "resample", "to_mono"]
 
 MIN_SECONDS = 0.05
 RATES = (8_000, 192_000)  # Hz, accepted
 MAX_CHANNELS = 8  # 7.1
+FULL_SCALE = 32767  # of 16 bits
 CLIPPED_PART = 0.01  # a song with more full-scale samples than this is worth a warning
 
 _log = logging.getLogger(__name__)
@@ -102,6 +103,18 @@ def read_audio(path: str | Path, rate: int | None = None, mono: bool = False) ->
         )
     counted.report()
     return waveform
+
+
+def write_wave(path: Path, sound: Waveform) -> Path:
+    """Write `sound` as 16-bit WAV at its own rate, values beyond [-1, 1] clipped; returns the path."""
+    with renamed_on_success(path) as temporary, wave.open(str(temporary), "wb") as file:
+        file.setnchannels(sound.channels)
+        file.setsampwidth(2)
+        file.setframerate(sound.rate)
+        for block in sound.blocks():
+            levels = (block.clamp(-1, 1) * FULL_SCALE).round().to(torch.int16)
+            file.writeframes(levels.T.contiguous().numpy().astype("<i2").tobytes())
+    return path
 
 
 def to_mono(waveform: Waveform) -> Waveform:

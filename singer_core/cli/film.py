@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from ..audio.frames import AudioFeatures
+    from ..audio.features import AudioFeatures
     from ..portrait.portrait import Portrait
     from ..render.canvas import Canvas
     from ..render.pipeline import OnStep, RenderedClip, SingerPipeline

@@ -36,9 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..audio.frames import frame_count
-    from ..audio.waveform import probe_audio
-    from ..audio.wavfile import write_wave
+    from ..audio.features import frame_count
+    from ..audio.waveform import probe_audio, write_wave
     from ..constants import DEFAULT_SIZE
     from ..files import write_text
     from ..portrait.preview import write_preview
@@ -69,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _beats(song: inputs.Song) -> torch.Tensor:
-    from ..audio.beats import beat_times
+    from ..audio.motion import beat_times
 
     return beat_times(song.mix)
 

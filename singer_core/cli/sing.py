@@ -17,7 +17,9 @@ from .film import Film, add_work_arguments, plan_film, write_film
 if TYPE_CHECKING:
     import torch
 
-    from ..audio.features import AudioFeatures, LogMelFrontEnd, Wav2Vec2FrontEnd
+    from ..audio.features import AudioFeatures
+    from ..audio.logmel import LogMelFrontEnd
+    from ..audio.wav2vec2 import Wav2Vec2FrontEnd
     from ..network.backbone import SingerNetwork
     from ..network.checkpoint import Checkpoint
     from ..portrait.portrait import Portrait
@@ -282,7 +284,8 @@ def choose_front_end(checkpoint: Checkpoint, wav2vec2: Path | None) -> Wav2Vec2F
     The published width means wav2vec2, any other log-mel energies, unless an encoder is given. Raises
     ValueError where wav2vec2 is needed and not given, or has other widths.
     """
-    from ..audio.features import LogMelFrontEnd, Wav2Vec2FrontEnd
+    from ..audio.logmel import LogMelFrontEnd
+    from ..audio.wav2vec2 import Wav2Vec2FrontEnd
     from ..network.architecture import Architecture
 
     needed = checkpoint.architecture.frame_features
@@ -322,8 +325,7 @@ def _encode(
 def _motion(args: argparse.Namespace, song: inputs.Song, audio: AudioFeatures) -> torch.Tensor:
     """Pose, face and lip weight of each frame, (s, 3)."""
     from ..audio.activity import loudness_curve, vocal_activity
-    from ..audio.beats import beat_times
-    from ..audio.motion import MotionResponse, motion_weights
+    from ..audio.motion import MotionResponse, beat_times, motion_weights
 
     response = MotionResponse(args.pose, args.face, args.lip, args.beat, args.loudness, args.silence)
     beats = beat_times(song.mix) if args.beat else None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .. import constants
-from ..audio.beats import beat_times
+from ..audio.motion import beat_times
 from ..audio.waveform import Waveform
 from ..portrait.landmarks import FaceLandmarks
 from . import networks, rhythm, singing, stability

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ..audio.libraries import require
+from ..libraries import require
 from .evaluate import Evaluation
 from .stability import at_seams
 

@@ -29,8 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import __version__
-from ..audio.libraries import require
 from ..files import renamed_on_success, write_text
+from ..libraries import require
 from ..portrait.image import read_image
 from .distance import frechet_distance
 from .evaluate import Material, evaluate

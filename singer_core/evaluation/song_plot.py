@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from ..audio.activity import vocal_activity
-from ..audio.libraries import require
 from ..audio.logmel import LogMelFrontEnd
 from ..audio.waveform import Waveform
 from ..files import renamed_on_success
+from ..libraries import require
 from ..network.wavelet import analysis
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import constants
-from ..audio.frames import AudioFeatures
+from ..audio.features import AudioFeatures
 from ..network.conditions import AudioTokens, ClipConditions, ReferenceFeatures
 from ..network.projections import audio_windows
 from ..portrait.colours import identity_for

@@ -8,7 +8,3 @@ objective.py    the loss of a step; all its chance comes from seed and sample nu
 trainer.py, runlog.py   the loop on `accelerate`, and what it writes down
 checkpoints.py  folders `step-000500`, whole or absent, from which a run goes on exactly
 """
-
-from ..compat import hide_unusable_torchaudio
-
-hide_unusable_torchaudio()  # before any module here imports diffusers

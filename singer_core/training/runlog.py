@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..audio.libraries import require
 from ..files import renamed_on_success
+from ..libraries import require
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..audio.libraries import require
+from ..libraries import require
 from ..network.backbone import SingerNetwork
 from ..portrait.colours import COLOUR_IDENTITY_WIDTH
 from .checkpoints import (

@@ -24,8 +24,8 @@ from PIL import Image
 from torch import Tensor
 
 from .. import constants
+from ..audio.features import AudioFeatures
 from ..audio.ffmpeg import ffmpeg_program
-from ..audio.frames import AudioFeatures
 from ..audio.waveform import Waveform, read_audio
 from ..files import renamed_on_success
 from ..network.autoencoder import Autoencoder

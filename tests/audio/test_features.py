@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from singer_core.audio import logmel, scratch
-from singer_core.audio.features import LogMelFrontEnd, authors_frame_count, frame_count, padded_count
-from singer_core.audio.job import Cancelled
+from singer_core.audio.features import authors_frame_count, frame_count, padded_count
+from singer_core.audio.logmel import LogMelFrontEnd
 from singer_core.audio.waveform import Waveform
 
 
@@ -92,16 +92,6 @@ def test_log_mel_in_blocks_equals_one_block(monkeypatch, noise):
 def test_log_mel_refuses_empty_sizes():
     with pytest.raises(ValueError, match="layers = 0"):
         LogMelFrontEnd(0, 16)
-
-
-def test_store_is_written_whole_or_not_at_all(tmp_path, noise):
-    front_end, path = LogMelFrontEnd(4, 16), tmp_path / "f.npy"
-    encoded = front_end.encode(noise(1, 50_000), 25, store=path)
-    np.testing.assert_array_equal(np.load(path), encoded.features.numpy())
-    assert [p.name for p in tmp_path.iterdir()] == ["f.npy"]
-    with pytest.raises(Cancelled):
-        front_end.encode(noise(1, 50_000), 25, store=tmp_path / "g.npy", cancel=lambda: True)
-    assert [p.name for p in tmp_path.iterdir()] == ["f.npy"]
 
 
 def test_large_features_are_mapped_and_equal(monkeypatch, noise):

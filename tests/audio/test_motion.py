@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from singer_core.audio import beats
+from singer_core.audio import motion
 from singer_core.audio.activity import level_vocals, loudness_curve, vocal_activity, with_activity
-from singer_core.audio.beats import beat_times
-from singer_core.audio.features import LogMelFrontEnd
-from singer_core.audio.motion import MotionResponse, MotionWeights, beat_pulses, motion_weights
+from singer_core.audio.logmel import LogMelFrontEnd
+from singer_core.audio.motion import MotionResponse, MotionWeights, beat_pulses, beat_times, motion_weights
 from singer_core.audio.waveform import Waveform
 
 
@@ -108,8 +107,8 @@ def test_beats_of_a_click_track():
 
 def test_beats_in_stretches_neither_repeat_nor_miss(monkeypatch):
     pytest.importorskip("librosa")
-    monkeypatch.setattr(beats, "WINDOW_SECONDS", 8)
-    monkeypatch.setattr(beats, "CONTEXT_SECONDS", 3)
+    monkeypatch.setattr(motion, "WINDOW_SECONDS", 8)
+    monkeypatch.setattr(motion, "CONTEXT_SECONDS", 3)
     found = beat_times(clicks(24, 120))
     assert found.diff().min() > 0.4 and found.diff().max() < 0.6 and len(found) > 40
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -17,20 +15,17 @@ from safetensors.torch import save_file
 
 from singer_core.audio import hdemucs, mdx_net, mel_band
 from singer_core.audio.activity import vocal_activity
+from singer_core.audio.chunks import ChunkedSeparator, Framing, linear_fades, overlap_add
 from singer_core.audio.hdemucs import hdemucs_module, hdemucs_separator
-from singer_core.audio.job import Cancelled
 from singer_core.audio.mdx_net import MdxSpec, from_spectrogram, mdx_separator, onnx_run, to_spectrogram
-from singer_core.audio.overlap import Framing, linear_fades, overlap_add
 from singer_core.audio.separation import (
     SEPARATORS,
-    ChunkedSeparator,
     PassThrough,
-    download_separator,
     find_separator_file,
     load_separator,
 )
 from singer_core.audio.waveform import Waveform
-from singer_core.audio.weights import load_state
+from singer_core.weights import load_state
 
 FRAMINGS = {"hdemucs": hdemucs.FRAMING, "mdx": MdxSpec().framing(), "mel_band": mel_band.FRAMING}
 SMALL = Framing(chunk=1000, step=700, weights=linear_fades(300))
@@ -147,13 +142,17 @@ def test_pass_through_is_all_vocals(noise):
     assert vocals is song and rest.samples.shape == song.samples.shape and rest.samples.abs().max() == 0
 
 
-def test_progress_and_cancel(noise):
+def test_progress_rises_and_what_it_raises_stops_the_work(noise):
     seen: list[float] = []
     song = noise(4, 9001, rate=44100)
     ChunkedSeparator(identity, SMALL).separate(song, progress=seen.append)
     assert seen == sorted(seen) and seen[-1] == 1.0
-    with pytest.raises(Cancelled):
-        ChunkedSeparator(identity, SMALL).separate(song, cancel=lambda: True)
+
+    def cancel(done: float) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        ChunkedSeparator(identity, SMALL).separate(song, progress=cancel)
 
 
 def onnx_identity(path: Path, spec: MdxSpec) -> Path:
@@ -188,7 +187,7 @@ def test_other_onnx_networks_are_refused(tmp_path):
 def test_missing_packages_name_their_remedy(tmp_path, monkeypatch, module, package):
     monkeypatch.setitem(sys.modules, module, None)
     name = "kim_vocal_2" if module == "onnxruntime" else "mel_band_roformer"
-    (tmp_path / SEPARATORS[name].file.names[0]).write_bytes(b"")
+    (tmp_path / SEPARATORS[name].file.target).write_bytes(b"")
     with pytest.raises(RuntimeError, match=f"pip install {package}"):
         load_separator(name, [tmp_path])
 
@@ -215,12 +214,12 @@ def test_torchaudio_that_cannot_be_imported_still_gives_its_model_class(tmp_path
     sys.modules.pop("singer_core_torchaudio_hdemucs")
 
 
-@pytest.mark.parametrize("name", [name for name, kind in SEPARATORS.items() if kind.file])
+@pytest.mark.parametrize("name", [name for name, kind in SEPARATORS.items() if kind])
 def test_missing_files_are_named_with_folder_and_link(tmp_path, name):
     file = SEPARATORS[name].file
     with pytest.raises(FileNotFoundError) as error:
         load_separator(name, [tmp_path / "models"])
-    for part in (file.names[0], str(tmp_path / "models"), "models/audio_separation", file.link):
+    for part in (file.target, str(tmp_path / "models"), "models/audio_separation", file.page):
         assert part in str(error.value)
 
 
@@ -231,23 +230,6 @@ def test_files_are_found_in_subfolders_and_none_needs_no_file(tmp_path):
     assert isinstance(load_separator("none", []), PassThrough)
     with pytest.raises(ValueError, match="no separator 'spleeter'; none, hdemucs"):
         find_separator_file("spleeter", [tmp_path])
-
-
-def test_downloads_are_checked_against_their_hash(tmp_path, monkeypatch):
-    (tmp_path / "source.onnx").write_bytes(b"weights")
-    good = hashlib.sha256(b"weights").hexdigest()
-    kind, link = SEPARATORS["kim_vocal_2"], (tmp_path / "source.onnx").as_uri()
-    for digest in (good, "0" * 64):
-        file = dataclasses.replace(kind.file, link=link, sha256=digest)
-        monkeypatch.setitem(SEPARATORS, "kim_vocal_2", dataclasses.replace(kind, file=file))
-        if digest == good:
-            assert download_separator("kim_vocal_2", tmp_path / "to").read_bytes() == b"weights"
-        else:
-            with pytest.raises(RuntimeError, match="invalid hash value"):
-                download_separator("kim_vocal_2", tmp_path / "elsewhere")
-            assert not list((tmp_path / "elsewhere").iterdir())
-    with pytest.raises(ValueError, match="'none' needs no file"):
-        download_separator("none", tmp_path)
 
 
 def test_weights_in_torchaudios_own_cache_are_found(tmp_path, monkeypatch):

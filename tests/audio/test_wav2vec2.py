@@ -13,18 +13,17 @@ from verification.fixtures import load_fixture
 from verification.hearing import run_w2v
 
 from singer_core.audio import wav2vec2
-from singer_core.audio.features import Wav2Vec2FrontEnd
-from singer_core.audio.job import Cancelled
-from singer_core.audio.normalise import normalised_song
+from singer_core.audio.features import normalised_song
 from singer_core.audio.wav2vec2 import (
     ConvStack,
+    Wav2Vec2FrontEnd,
     Windows,
     hidden_states,
+    infer_config,
     interpolate,
     padding_samples,
     window_spans,
 )
-from singer_core.audio.wav2vec2_files import infer_config
 from singer_core.audio.waveform import Waveform
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "n_wav2vec.json"
@@ -163,9 +162,12 @@ def test_frames_at_other_rates_and_stereo(model, fps, noise):
     assert torch.isfinite(encoded.features).all()
 
 
-def test_cancel_stops_the_work(model, noise):
-    with pytest.raises(Cancelled):
-        Wav2Vec2FrontEnd(model).encode(noise(1, 16_000), 25, cancel=lambda: True)
+def test_a_report_that_raises_stops_the_work(model, noise):
+    def cancel(done: float) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        Wav2Vec2FrontEnd(model).encode(noise(1, 16_000), 25, progress=cancel)
 
 
 def test_sounds_shorter_than_one_output_are_refused(model, noise):

@@ -14,9 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from singer_core.audio.frames import frame_count
-from singer_core.audio.waveform import Waveform, read_audio
-from singer_core.audio.wavfile import write_wave
+from singer_core.audio.features import frame_count
+from singer_core.audio.waveform import Waveform, read_audio, write_wave
 from singer_core.cli import inputs, main
 from singer_core.portrait.landmarks import LIPS, SILHOUETTE, FaceLandmarks, write_landmarks
 

@@ -23,7 +23,7 @@ from verification.fixtures import Case, load_fixture
 from verification.networks import fixture_vae, portrait_of, weights_of
 
 from singer_core import constants
-from singer_core.audio.frames import AudioFeatures
+from singer_core.audio.features import AudioFeatures
 from singer_core.network.autoencoder import Autoencoder
 from singer_core.network.checkpoint import Checkpoint, read_architecture
 from singer_core.settings import OFFICIAL

@@ -246,8 +246,7 @@ def test_hallo_runs_without_the_spectral_modules(core, pack, tmp_path, model, co
 def test_a_separator_is_owned_by_a_patcher_while_it_works(core, pack, monkeypatch):
     import comfy.model_management as mm
 
-    from singer_core.audio.overlap import Framing, linear_fades
-    from singer_core.audio.separation import ChunkedSeparator
+    from singer_core.audio.chunks import ChunkedSeparator, Framing, linear_fades
 
     with torch.inference_mode(False):
         network = torch.nn.Conv1d(2, 2, 1, bias=False).requires_grad_(False)

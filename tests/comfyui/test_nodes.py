@@ -87,7 +87,7 @@ def test_cores_wav2vec2_hears_what_transformers_hears(core, pack):
     from transformers import Wav2Vec2Config
     from transformers import Wav2Vec2Model as Transformers
 
-    from singer_core.audio.features import Wav2Vec2FrontEnd
+    from singer_core.audio.wav2vec2 import Wav2Vec2FrontEnd
 
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):

@@ -17,8 +17,7 @@ sys.path.append(str(Path(__file__).parents[1] / "training"))  # importlib mode l
 
 from clips import write_clips
 
-from singer_core.audio.waveform import Waveform
-from singer_core.audio.wavfile import write_wave
+from singer_core.audio.waveform import Waveform, write_wave
 from singer_core.render.video import VideoWriter
 from singer_core.settings import OFFICIAL
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from singer_core.audio.waveform import Waveform
-from singer_core.audio.wavfile import write_wave
+from singer_core.audio.waveform import Waveform, write_wave
 from singer_core.evaluation.evaluate import Material
 from singer_core.evaluation.footage import footage_of
 from singer_core.render.video import VideoWriter

@@ -94,7 +94,7 @@ def test_sound_and_picture_of_a_good_file_have_one_length(video):
 
 
 def test_a_song_longer_than_the_video_is_found(video, clean, tmp_path):
-    from singer_core.audio.wavfile import write_wave
+    from singer_core.audio.waveform import write_wave
 
     longer = Singer(np.append(clean.opening, np.zeros(20)), np.append(clean.voice, np.full(20, 0.5)))
     song = write_wave(tmp_path / "song.wav", longer.sound)

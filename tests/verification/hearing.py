@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import torch
 
-from singer_core.audio.features import Wav2Vec2FrontEnd, authors_frame_count, padded_count
-from singer_core.audio.normalise import RATE, NormalisedSong, normalised_song
-from singer_core.audio.wav2vec2 import ConvStack, hidden_states, padding_samples
-from singer_core.audio.wav2vec2_files import build_wav2vec2
+from singer_core.audio.features import (
+    RATE,
+    NormalisedSong,
+    authors_frame_count,
+    normalised_song,
+    padded_count,
+)
+from singer_core.audio.wav2vec2 import (
+    ConvStack,
+    Wav2Vec2FrontEnd,
+    build_wav2vec2,
+    hidden_states,
+    padding_samples,
+)
 from singer_core.audio.waveform import Waveform
 from verification.fixtures import Case, Tensors
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from singer_core.audio.frames import AudioFeatures
+from singer_core.audio.features import AudioFeatures
 from singer_core.network.autoencoder import Autoencoder, build_autoencoder
 from singer_core.network.backbone import SingerNetwork
 from singer_core.network.checkpoint import Checkpoint, load_network, read_architecture
