@@ -6,6 +6,7 @@ mesh with irises), `yaw` (0 = frontal) and `mouth` (inner-lip gap over the heigh
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from singer_core import constants
 from singer_core.portrait.landmarks import POINTS
 
 from .puppet import Photograph, PuppetShow, Variation
@@ -24,7 +26,7 @@ from .world import Song
 
 logger = logging.getLogger(__name__)
 
-MESHES = "faces.json"
+FACES = "faces.json"
 CLOSED, FRONTAL = 0.02, 0.15  # `mouth` and |`yaw`| below which a face qualifies
 SMALLEST, LARGEST = 90.0, 0.74  # pixels of the face's height; its share of the picture's shorter side
 # `source` of faces whose mesh misses the mouth (an open mouth, a tongue, a heavy moustache): on the puppet
@@ -68,36 +70,29 @@ class Faces:
         with Image.open(self.folder / name) as picture:
             return Photograph(np.asarray(picture.convert("RGB")), self.meshes[name])
 
-    def show(self, seed: int, song: Song, size: int = 256) -> PuppetShow:
-        """A face of the folder, chosen and varied by the seed, sings."""
-        names = list(self.meshes)
-        name = names[int(np.random.default_rng([seed, 13]).integers(len(names)))]
-        return PuppetShow(self.photograph(name), song, size=size, variation=Variation.random(seed), seed=seed)
+    def show(self, seed: int, song: Song, size: int = 256, fps: float = constants.FPS) -> PuppetShow:
+        """A face under a variation, chosen by the seed; consecutive seeds show all faces before one again."""
+        order = np.random.default_rng(JUDGED).permutation(len(self.meshes))
+        photo = self.photograph(list(self.meshes)[order[seed % len(order)]])
+        return PuppetShow(photo, song, fps, size, Variation.random(seed), seed)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the names and meshes, not of where they lie."""
+        meshes = b"".join(name.encode() + mesh.tobytes() for name, mesh in self.meshes.items())
+        return hashlib.sha256(meshes).hexdigest()[:16]
 
 
 def read_faces(folder: Path, judged: bool = False) -> Faces:
-    """The faces to train on, or to judge on; the log names damaged ones and counts all that are skipped.
+    """The faces to train on, or to judge on; the log counts those that cannot sing.
 
-    Raises FileNotFoundError for a folder without `faces.json`, ValueError where no face of it can be used.
+    Raises FileNotFoundError for a folder without `faces.json`, ValueError where no face of it can sing.
     """
-    path = folder / MESHES
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"There is no {MESHES} in {folder}; photographs need their face meshes. "
-            "Give the folder that holds both."
-        )
-    entries = json.loads(path.read_text(encoding="utf-8"))
-    meshes, skipped = {}, Counter[str]()
-    for name in sorted(name for name in entries if held_out(name) == judged):
-        damage = damaged(folder / name, entries[name])
-        if damage:
-            logger.warning("%s is skipped: %s", name, damage)
-        reason = damage or unfit(entries[name])
-        if reason:
-            skipped[reason] += 1
-        else:
-            meshes[name] = np.array(entries[name]["points"], np.float64)
+    entries, damages = read_entries(folder, judged)
+    reasons = {name: unfit(entry) for name, entry in entries.items()}
+    skipped = Counter([*filter(None, reasons.values()), *damages.values()])
     counts = ", ".join(f"{count} {reason}" for reason, count in skipped.most_common()) or "none"
+    meshes = {name: np.array(entries[name]["points"], np.float64) for name in entries if not reasons[name]}
     logger.info("%d faces in %s can sing; skipped: %s", len(meshes), folder, counts)
     if not meshes:
         raise ValueError(
@@ -106,7 +101,26 @@ def read_faces(folder: Path, judged: bool = False) -> Faces:
     return Faces(folder, meshes)
 
 
-def held_out(name: str) -> bool:
+def read_entries(folder: Path, judged: bool) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Sound entries of `faces.json` in the order of their names, and what is wrong with the others.
+
+    The log names the others. Raises FileNotFoundError for a folder without `faces.json`.
+    """
+    path = folder / FACES
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no {FACES} in {folder}; photographs need their face meshes. "
+            "Give the folder that holds both."
+        )
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    names = sorted(name for name in entries if is_held_out(name) == judged)
+    damages = {name: damage for name in names if (damage := damaged(folder / name, entries[name]))}
+    for name, damage in damages.items():
+        logger.warning("%s is skipped: %s", name, damage)
+    return {name: entries[name] for name in names if name not in damages}, damages
+
+
+def is_held_out(name: str) -> bool:
     """Whether a face is for judging: the number in its name is divisible by 13."""
     digits = re.findall(r"\d+", Path(name).stem)
     return bool(digits) and int(digits[-1]) % JUDGED == 0

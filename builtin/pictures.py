@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from .world import Identity, Performance, Song
+from .faces import read_entries, read_faces
+from .world import Identity, Performance, Show, Song
 
-FACES = "faces.json"
-HELD_OUT_EVERY = 13  # faces whose number it divides are judged on, never trained on
-HELD_OUT_SEED = 700_000_000  # drawn people from here on as well
+HELD_OUT_SEED = 700_000_000  # drawn people from here on are judged on, never trained on
 FRAMING = (0.36, 0.72)  # larger side of the face over that of the picture
 SHIFT = 0.06  # of the picture's side, by which the face may lie beside the middle
 SONG_SECONDS = 3.0
@@ -24,18 +22,18 @@ SONG_SECONDS = 3.0
 Draw = Callable[[np.random.Generator], NDArray[np.uint8]]
 
 
-class DrawnPeople:
-    """A new person of the drawn world each time, in some frame of one of a few songs."""
+class Singers:
+    """Somebody new each time, in some frame of one of a few songs.
 
-    def __init__(self, size: int, first_seed: int, songs: int = 4) -> None:
-        self.size, self.next = size, first_seed
-        self.songs = [
-            Song.random(first_seed + i, SONG_SECONDS, "pop", accompaniment=False) for i in range(songs)
-        ]
+    show   the person of a seed sings a song; seeds are counted from `first`
+    """
+
+    def __init__(self, show: Callable[[int, Song], Show], first: int, songs: int = 4) -> None:
+        self.show, self.next = show, first
+        self.songs = [Song.random(first + i, SONG_SECONDS, "pop", accompaniment=False) for i in range(songs)]
 
     def __call__(self, rng: np.random.Generator) -> NDArray[np.uint8]:
-        song = self.songs[rng.integers(len(self.songs))]
-        show = Performance(Identity.random(self.next), song, size=self.size)
+        show = self.show(self.next, self.songs[rng.integers(len(self.songs))])
         self.next += 1
         return show.frame(int(rng.integers(len(show))))
 
@@ -45,12 +43,8 @@ class Photographs:
 
     def __init__(self, folder: Path, size: int, held_out: bool) -> None:
         self.folder, self.size = folder, size
-        index = json.loads((folder / FACES).read_text(encoding="utf-8"))
-        self.points = {
-            name: np.array(face["points"], np.float32)[:, :2]
-            for name, face in sorted(index.items())
-            if is_held_out(name) == held_out
-        }
+        entries = read_entries(folder, held_out)[0]
+        self.points = {name: np.array(face["points"], np.float32)[:, :2] for name, face in entries.items()}
         self.names = list(self.points)
 
     def __call__(self, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -68,11 +62,6 @@ class Photographs:
         left, top = np.clip(corner, 0, np.array(image.size) - side)
         box = (left, top, left + side, top + side)
         return np.asarray(image.resize((self.size, self.size), Image.Resampling.LANCZOS, box))
-
-
-def is_held_out(name: str) -> bool:
-    """Whether a photograph (0013.jpg) is one to judge on."""
-    return int(Path(name).stem) % HELD_OUT_EVERY == 0
 
 
 class PicturePool:
@@ -118,9 +107,13 @@ def recoloured(picture: NDArray[np.float32], rng: np.random.Generator) -> NDArra
 
 
 def sources(size: int, faces: Path | None, held_out: bool = False, seed: int = 0) -> dict[str, Draw]:
-    """What draws pictures: the drawn world, and photographs where there is a folder of them."""
+    """What draws pictures: the drawn world; where there are photographs, they and their puppets too."""
     first = HELD_OUT_SEED if held_out else seed * 1_000_000
-    found: dict[str, Draw] = {"drawn": DrawnPeople(size, first)}
+    found: dict[str, Draw] = {
+        "drawn": Singers(lambda own, song: Performance(Identity.random(own), song, size=size), first)
+    }
     if faces is not None:
+        puppets = read_faces(faces, held_out)
         found["photographs"] = Photographs(faces, size, held_out)
+        found["puppets"] = Singers(lambda own, song: puppets.show(own, song, size), first)
     return found

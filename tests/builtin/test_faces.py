@@ -13,7 +13,7 @@ pytest.importorskip("skia", reason="drawing needs skia-python", exc_type=ImportE
 
 from photographs import write_faces
 
-from builtin.faces import held_out, read_faces
+from builtin.faces import is_held_out, read_faces
 from builtin.world import Song
 
 NAMES = ["0001.png", "0013.png", "0014.png"]
@@ -32,7 +32,7 @@ def change(folder: Path, name: str, **values: object) -> None:
 
 
 def test_numbers_divisible_by_thirteen_are_for_judging(folder: Path) -> None:
-    assert [held_out(name) for name in ("0000.jpg", "0013.jpg", "0014.jpg", "1859.jpg")] == [1, 1, 0, 1]
+    assert [is_held_out(name) for name in ("0000.jpg", "0013.jpg", "0014.jpg", "1859.jpg")] == [1, 1, 0, 1]
     assert list(read_faces(folder).meshes) == ["0001.png", "0014.png"]
     assert list(read_faces(folder, judged=True).meshes) == ["0013.png"]
 
