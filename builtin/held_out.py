@@ -34,7 +34,9 @@ from singer_core.render.pipeline import SingerPipeline
 from singer_core.settings import PAPER, SingerOptions
 
 from .drawn import DrawnWorld, face_boxes, song_features
-from .world import Identity, Performance, Song, measured_opening
+from .faces import Faces
+from .puppet import PuppetShow
+from .world import Identity, Performance, Show, Song, measured_opening
 
 FIRST_SEED = 700_000_000
 DEMO = demo.OPTIONS
@@ -69,28 +71,38 @@ def packaged() -> tuple[Path, Path]:
     return files.CHECKPOINT, files.VAE
 
 
-def performance(number: int, seconds: float, style: str = "pop") -> Performance:
-    """Held-out person and song `number`: vocals alone, 25 frames a second, 128 pixels."""
+def performance(number: int, seconds: float, style: str = "pop", size: int = 128) -> Performance:
+    """Held-out person and song `number`: vocals alone, 25 frames a second."""
     seed = FIRST_SEED + number
-    return Performance(Identity.random(seed), Song.random(seed, seconds, style, accompaniment=False))
+    song = Song.random(seed, seconds, style, accompaniment=False)
+    return Performance(Identity.random(seed), song, size=size)
 
 
-def true_frames(show: Performance) -> Frames:
+def show(number: int, seconds: float, size: int, faces: Faces | None) -> Show:
+    """As `performance`; every second number is one of the photographs, where there are some."""
+    drawn = performance(number, seconds, size=size)
+    if faces is None or number % 2 == 0:
+        return drawn
+    photo = faces.photograph(list(faces.meshes)[number // 2 % len(faces)])
+    return PuppetShow(photo, drawn.song, size=size, seed=number)
+
+
+def true_frames(show: Show) -> Frames:
     return np.stack([show.frame(i) for i in range(len(show))])
 
 
-def portrait_of(show: Performance) -> Portrait:
+def portrait_of(show: Show) -> Portrait:
     """The first frame as the portrait, its landmarks known."""
     picture = torch.from_numpy(show.frame(0)).permute(2, 0, 1).float() / 255
     landmarks = FaceLandmarks(torch.from_numpy(show.landmarks(0)))
     return prepare_portrait(picture, (show.size, show.size), landmarks=landmarks, crop="squash")
 
 
-def features_of(show: Performance) -> AudioFeatures:
+def features_of(show: Show) -> AudioFeatures:
     return song_features(show.song, DrawnWorld(1))
 
 
-def shuffled(show: Performance, block: int = 8, tries: int = 200) -> AudioFeatures:
+def shuffled(show: Show, block: int = 8, tries: int = 200) -> AudioFeatures:
     """The song cut into pieces of `block` frames, put together in another order.
 
     Of `tries` random orders the one under which the true opening correlates least with itself in the old
@@ -108,7 +120,7 @@ def shuffled(show: Performance, block: int = 8, tries: int = 200) -> AudioFeatur
 
 def render(
     models: Models,
-    show: Performance,
+    show: Show,
     options: SingerOptions,
     heard: AudioFeatures | None = None,
     seed: int = 1,
@@ -252,19 +264,26 @@ def sharpness(frames: Frames) -> float:
     return float((laplacian - grey[:, 1:-1, 2:]).var((1, 2)).mean())
 
 
-def measure(show: Performance, truth: Frames, made: Frames, options: SingerOptions) -> dict[str, Any]:
-    """Every measure of one render; `opening` is the curve, for comparison with other songs."""
+def measure(show: Show, truth: Frames, made: Frames, options: SingerOptions) -> dict[str, Any]:
+    """Every measure of one render. Only of drawn people the mouth and the colours are read from pixels;
+    `opening` is the mouth's curve, for comparison with other songs."""
+    found = {
+        "psnr_first": psnr(made[0], truth[0]),
+        "psnr": psnr(made, truth),
+        "seam_ratio": seam_ratio(made, joints(len(made), options)),
+        "drift": float(drifts(made)[-1]),
+        "sharpness": sharpness(made) / sharpness(truth),
+    }
+    return {**found, **_drawn_measures(show, truth, made)} if isinstance(show, Performance) else found
+
+
+def _drawn_measures(show: Performance, truth: Frames, made: Frames) -> dict[str, Any]:
     opening, true = openings(show, made), show.motion.opening
     return {
         "sync": sync(opening, true),
         "lag": best_lag(opening, true),
         "rest_motion": rest_motion(opening, show.motion.sung),
         **{f"colour_{name}": value for name, value in colour_errors(show, truth, made).items()},
-        "psnr_first": psnr(made[0], truth[0]),
-        "psnr": psnr(made, truth),
-        "seam_ratio": seam_ratio(made, joints(len(made), options)),
-        "drift": float(drifts(made)[-1]),
-        "sharpness": sharpness(made) / sharpness(truth),
         "opening": [round(float(value), 4) for value in opening],
     }
 

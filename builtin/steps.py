@@ -1,0 +1,175 @@
+"""Make the built-in model: `python -m builtin STEP FOLDER`, in this order. Every step is resumable.
+
+vae      train the VAE, say what it loses of people it never saw
+people   draw and encode people in several poses, for stage 1
+data     draw and encode people who sing, for stage 2
+stage1   learn what people look like
+stage2   learn to sing; begins with the newest checkpoint of stage 1
+sample   let held-out people sing held-out songs: a contact sheet, and measures
+export   write the weights in half precision
+
+With --faces FOLDER (photographs with faces.json) half of the singers are photographs; without it all are
+drawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from singer_core.network.autoencoder import load_autoencoder
+from singer_core.training.checkpoints import AVERAGE, NETWORK, newest_step
+from singer_core.training.config import TrainConfig, read_config
+from singer_core.training.dataset import DESCRIPTION
+from singer_core.training.trainer import Trainer
+from singer_core.weights import open_weights, save_weights
+
+from . import held_out as h
+from .drawn import DataSet, DrawnWorld, People, draw_dataset
+from .faces import Faces, read_faces
+from .vae import VaeRecipe, make_vae
+
+# What the steps' parameters are; their defaults stand at the steps.
+OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "faces": (Path, "folder of photographs with faces.json"),
+    "start": (Path, "weights to begin with; of a VAE as wide or narrower"),
+    "steps": (int, "to train"),
+    "until": (int, "stop after this step; the learning rate is still planned for all of them"),
+    "size": (int, "side of the pictures in pixels"),
+    "count": (int, "of items or people"),
+    "jobs": (int, "processes that draw"),
+    "seconds": (float, "length of a song"),
+    "denoise": (int, "diffusion steps"),
+}
+
+
+def vae(
+    folder: Path, faces: Path | None = None, steps: int = VaeRecipe.steps, start: Path | None = None
+) -> None:
+    make_vae(folder / "vae", faces, VaeRecipe(steps=steps), start)
+
+
+def people(
+    folder: Path, faces: Path | None = None, count: int = 4500, size: int = 192, jobs: int = 1
+) -> None:
+    _draw(People(count, size, faces=_read(faces)), folder / "people", jobs)
+
+
+def data(folder: Path, faces: Path | None = None, count: int = 600, size: int = 192, jobs: int = 1) -> None:
+    _draw(DrawnWorld(count, size, faces=_read(faces)), folder / "data", jobs)
+
+
+def stage1(folder: Path, steps: int | None = None, until: int | None = None) -> None:
+    _train(_config("stage1", folder / "people", folder, steps), until)
+
+
+def stage2(folder: Path, steps: int | None = None, until: int | None = None) -> None:
+    begun = weights(_newest(folder / "stage1"))
+    _train(_config("stage2", folder / "data", folder, steps).but(start=begun), until)
+
+
+def sample(
+    folder: Path, faces: Path | None = None, count: int = 4, seconds: float = 2.56, denoise: int = 8
+) -> None:
+    newest = _newest(folder / "stage2")
+    models = h.Models.load(weights(newest), folder / "vae" / "vae.safetensors")
+    options = h.DEMO.but(steps=denoise)
+    size = json.loads((folder / "data" / DESCRIPTION).read_text(encoding="utf-8"))["size"]
+    photographs = _read(faces, judged=True)
+    sheet, measures = [], []
+    for number in range(count):
+        show = h.show(number, seconds, size, photographs)
+        truth = h.true_frames(show)
+        made, took = h.render(models, show, options)
+        found = {**h.measure(show, truth, made, options), "seconds": took}
+        found.pop("opening", None)
+        sheet.append(h.strip(truth, made))
+        measures.append(found)
+        print(json.dumps({key: round(float(value), 3) for key, value in found.items()}), flush=True)
+    h.save_picture(folder / f"{newest.name}-sheet.png", np.concatenate(sheet))
+    common = set.intersection(*(set(found) for found in measures))
+    print(
+        json.dumps({key: round(float(np.nanmean([m[key] for m in measures])), 3) for key in sorted(common)})
+    )
+
+
+def export(folder: Path) -> None:
+    for source, name in (
+        (weights(_newest(folder / "stage2")), "singer-small"),
+        (folder / "vae" / "vae.safetensors", "vae-small"),
+    ):
+        file = open_weights(source)
+        target = folder / f"{name}.safetensors"
+        save_weights(target, ((key, file.tensor(key).half()) for key in file.shapes), file.metadata)
+        print(target, f"{target.stat().st_size / 1e6:.1f} MB")
+
+
+def weights(checkpoint: Path) -> Path:
+    """The averaged weights of a checkpoint, where it has some."""
+    return checkpoint / (AVERAGE if (checkpoint / AVERAGE).exists() else NETWORK)
+
+
+def _newest(run: Path) -> Path:
+    found = newest_step(run)
+    if found is None:
+        raise SystemExit(f"There is no checkpoint in {run}. Run the step `{run.name}` first.")
+    return found
+
+
+def _read(faces: Path | None, judged: bool = False) -> Faces | None:
+    return None if faces is None else read_faces(faces, judged)
+
+
+def _draw(items: DataSet, target: Path, jobs: int) -> None:
+    began = time.monotonic()
+
+    def report(index: int) -> None:
+        if index % 10 == 0:
+            print(f"{index + 1}/{items.count}  {time.monotonic() - began:.0f} s", flush=True)
+
+    vae = load_autoencoder(target.parent / "vae" / "vae.safetensors")
+    draw_dataset(items, target, vae, report, jobs)
+
+
+def _config(stage: str, data: Path, folder: Path, steps: int | None) -> TrainConfig:
+    config = read_config(Path(__file__).with_name(f"{stage}.toml")).but(data=data, output=folder / stage)
+    return config.but(steps=steps) if steps else config
+
+
+def _train(config: TrainConfig, until: int | None) -> None:
+    Trainer(config).run(
+        lambda r: print(
+            f"{r.step} loss {r.loss:.4f} |g| {r.gradient_norm:.2f} {r.seconds:.0f} s", flush=True
+        ),
+        until=until,
+    )
+
+
+STEPS = (vae, people, data, stage1, stage2, sample, export)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m builtin", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    steps = parser.add_subparsers(required=True, metavar="STEP")
+    for step in STEPS:
+        own = steps.add_parser(step.__name__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        own.set_defaults(run=step)
+        own.add_argument("folder", type=Path)
+        for name, parameter in list(inspect.signature(step).parameters.items())[1:]:
+            kind, text = OPTIONS[name]
+            own.add_argument(f"--{name}", type=kind, default=parameter.default, help=text)
+    values = vars(parser.parse_args(arguments))
+    logging.basicConfig(level=logging.INFO)
+    torch.set_num_threads(1)
+    values.pop("run")(**values)
