@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ..files import renamed_on_success
-from .ffmpeg import BLOCK_FRAMES, AudioInfo, decode_blocks, probe, resample_blocks
+from .decoding import BLOCK_FRAMES, AudioInfo, decode_blocks, probe, resample_blocks
 from .scratch import IN_MEMORY_BYTES, release_pages
 
 MIN_SECONDS = 0.05

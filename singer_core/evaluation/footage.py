@@ -7,7 +7,6 @@ picture that is up.
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,7 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..audio.ffmpeg import ffmpeg_program
+from ..ffmpeg import packets
 from ..render.video import probe_video, read_frames
 
 Floats = NDArray[np.float64]
@@ -110,19 +109,15 @@ def pace(times: Floats) -> tuple[int, float]:
 
 def packet_times(path: Path) -> tuple[Floats, float | None]:
     """Times of the pictures of a file in seconds, ascending, and the length of its sound or None."""
-    command = [ffmpeg_program(), "-hide_banner", "-nostdin", "-loglevel", "error", "-i", f"file:{path}"]
-    command += ["-map", "0:v:0", "-map", "0:a:0?", "-c", "copy", "-f", "framecrc", "pipe:1"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise ValueError(f"{path.name} cannot be read as a video: {done.stderr.strip()[-300:]}")
-    bases = {int(n): Fraction(base) for n, base in re.findall(r"^#tb (\d+): (\d+/\d+)", done.stdout, re.M)}
-    rows = re.findall(r"^(\d+), *-?\d+, *(-?\d+), *(\d+),", done.stdout, re.M)
-    packets: dict[int, list[tuple[float, float]]] = {}
+    table = packets(path, ["-map", "0:v:0", "-map", "0:a:0?", "-c", "copy"])
+    bases = {int(n): Fraction(base) for n, base in re.findall(r"^#tb (\d+): (\d+/\d+)", table, re.M)}
+    rows = re.findall(r"^(\d+), *-?\d+, *(-?\d+), *(\d+),", table, re.M)
+    found: dict[int, list[tuple[float, float]]] = {}
     for stream, start, length in rows:
         base = bases[int(stream)]
-        packets.setdefault(int(stream), []).append((float(int(start) * base), float(int(length) * base)))
-    sound = packets.get(SOUND_STREAM)
-    times = np.sort(np.array([start for start, _ in packets[0]]))
+        found.setdefault(int(stream), []).append((float(int(start) * base), float(int(length) * base)))
+    sound = found.get(SOUND_STREAM)
+    times = np.sort(np.array([start for start, _ in found[0]]))
     return times, None if sound is None else sound[-1][0] + sound[-1][1] - max(sound[0][0], 0.0)
 
 

@@ -1,7 +1,6 @@
 """Video files, frame by frame and in constant memory: a writer of H.264 + AAC, a probe and a reader.
 
-Everything runs in imageio-ffmpeg's binary (ffmpeg 5.1 or newer) through pipes. Turning latents into pictures
-is not here.
+Everything runs in ffmpeg through pipes. Turning latents into pictures is not here.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
-import imageio_ffmpeg
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..ffmpeg import Ffmpeg, packets, running
 from .locks import take
 
 log = logging.getLogger(__name__)
@@ -126,8 +125,8 @@ class VideoWriter:
         self.written = 0
         self._part = self.path.with_name(f".singer-{self.path.name}-{secrets.token_hex(6)}.part")
         self._claim: IO[bytes] | None = None  # holds the lock on `_part`
-        self._ffmpeg: subprocess.Popen[bytes] | None = None
-        self._words: IO[bytes] | None = None
+        self._open = contextlib.ExitStack()
+        self._ffmpeg: Ffmpeg | None = None
         if min(size) < 2:
             raise ValueError(f"Picture size {tuple(size)} is too small for H.264. Use at least (2, 2).")
         if frames < 1:
@@ -137,24 +136,13 @@ class VideoWriter:
         self._starts = [_first_time(file) for file in self.audio]
 
     def __enter__(self) -> VideoWriter:
-        self._words = tempfile.TemporaryFile()
-        try:
-            _remove_orphans(self.path)
-            self._claim = self._part.open("wb")
+        _remove_orphans(self.path)
+        with contextlib.ExitStack() as opened:  # closed in the opposite order, here only if something fails
+            opened.callback(self._part.unlink, missing_ok=True)
+            self._claim = opened.enter_context(self._part.open("wb"))
             take(self._claim)
-            self._ffmpeg = subprocess.Popen(
-                self._command(),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=self._words,
-                start_new_session=True,  # Ctrl-C is ours to handle, not ffmpeg's
-            )
-        except BaseException:
-            self._words.close()
-            if self._claim is not None:
-                self._claim.close()
-                self._part.unlink(missing_ok=True)
-            raise
+            self._ffmpeg = opened.enter_context(running(self._command(), fed=True))
+            self._open = opened.pop_all()
         return self
 
     def write(self, frames: Tensor) -> None:
@@ -162,7 +150,7 @@ class VideoWriter:
 
         Raises ValueError on another shape or type, on NaN or infinity, and on more pictures than announced.
         """
-        if self._ffmpeg is None or self._ffmpeg.stdin is None or self._ffmpeg.stdin.closed:
+        if self._ffmpeg is None or self._ffmpeg.input.closed:
             raise RuntimeError("VideoWriter is not open. Write inside `with VideoWriter(...) as writer:`.")
         if not frames.is_floating_point() or frames.ndim != 4 or frames.shape[1:] != (3, *self.size):
             raise ValueError(
@@ -181,7 +169,7 @@ class VideoWriter:
                     "written. Decode in float32 or bfloat16 if it came from a float16 model."
                 )
             try:
-                self._ffmpeg.stdin.write(self._raw(frame))
+                self._ffmpeg.input.write(self._raw(frame))
             except OSError as error:
                 raise self._failure() from error
             self.written += 1
@@ -193,7 +181,7 @@ class VideoWriter:
             if kind is None:
                 self._finish()
         finally:
-            self._clean_up()
+            self._open.close()
 
     def _raw(self, frame: Tensor) -> bytes:
         """One picture (3, H, W) as rgb24, sides made even."""
@@ -204,7 +192,7 @@ class VideoWriter:
 
     def _command(self) -> list[str]:
         high, wide = (side + side % 2 for side in self.size)
-        command = [*_ffmpeg(), "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{wide}x{high}"]
+        command = ["-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{wide}x{high}"]
         command += ["-framerate", str(self.fps), "-i", "pipe:0"]
         command += [word for file in self.audio for word in ("-i", f"file:{file}")]
         if self.audio:
@@ -231,30 +219,30 @@ class VideoWriter:
         return ";".join([*from_zero, f"{inputs}{added},atrim=end={seconds}[sound]"])
 
     def _finish(self) -> None:
-        assert self._ffmpeg is not None and self._ffmpeg.stdin is not None
+        assert self._ffmpeg is not None and self._claim is not None
         if self.written != self.frames:
             raise ValueError(
                 f"{self.path.name} was announced with {self.frames} pictures and got {self.written}; "
                 "nothing was kept. Write them all before the block ends."
             )
         try:
-            self._ffmpeg.stdin.close()
+            self._ffmpeg.input.close()
         except OSError as error:
             raise self._failure() from error
-        if self._ffmpeg.wait() != 0:
+        if not self._ffmpeg.succeeded():
             raise self._failure()
-        self._let_go()
+        self._claim.close()
         os.replace(self._part, self.path)
         log.info("Wrote %s: %d pictures, %s a second.", self.path, self.frames, self.fps)
 
     def _failure(self) -> OSError | RuntimeError:
-        assert self._ffmpeg is not None and self._words is not None
+        assert self._ffmpeg is not None
         try:
-            code = self._ffmpeg.wait(timeout=10)  # it stopped reading; let it finish speaking
+            code = self._ffmpeg.process.wait(timeout=10)  # it stopped reading; let it finish speaking
         except subprocess.TimeoutExpired:
-            self._ffmpeg.kill()
-            code = self._ffmpeg.wait()
-        said = _last_words(self._words)
+            self._ffmpeg.process.kill()
+            code = self._ffmpeg.process.wait()
+        said = _last_words(self._ffmpeg)
         if os.strerror(errno.ENOSPC) in said:
             return self._no_space()
         return RuntimeError(
@@ -274,17 +262,6 @@ class VideoWriter:
         error.errno = errno.ENOSPC
         return error
 
-    def _clean_up(self) -> None:
-        assert self._ffmpeg is not None and self._words is not None
-        _end(self._ffmpeg)
-        self._words.close()
-        self._let_go()
-        self._part.unlink(missing_ok=True)
-
-    def _let_go(self) -> None:
-        assert self._claim is not None
-        self._claim.close()
-
 
 def probe_video(path: str | Path) -> VideoInfo:
     """Count, rate, size, length and sound of a video file; no picture but the first is decoded.
@@ -292,9 +269,9 @@ def probe_video(path: str | Path) -> VideoInfo:
     Raises FileNotFoundError where there is no file, ValueError where ffmpeg finds no video in it.
     """
     path = _existing(path)
-    packets = _listing(path, ["-map", "0:v:0", "-map", "0:a:0?", "-c", "copy"])
-    first = _listing(path, ["-map", "0:v:0", "-frames:v", "1"])
-    times = [tuple(map(int, line)) for line in re.findall(r"^0, *-?\d+, *(-?\d+), *(\d+),", packets, re.M)]
+    stored = packets(path, ["-map", "0:v:0", "-map", "0:a:0?", "-c", "copy"])
+    first = packets(path, ["-map", "0:v:0", "-frames:v", "1"])
+    times = [tuple(map(int, line)) for line in re.findall(r"^0, *-?\d+, *(-?\d+), *(\d+),", stored, re.M)]
     size = re.search(r"^#dimensions 0: (\d+)x(\d+)", first, re.M)
     if not times or size is None:
         raise ValueError(f"{path} holds no pictures. Give a video file.")
@@ -303,8 +280,8 @@ def probe_video(path: str | Path) -> VideoInfo:
         frames=len(times),
         fps=float(1 / _time_base(first)),
         size=(int(size[2]), int(size[1])),
-        seconds=float((end - min(start for start, _ in times)) * _time_base(packets)),
-        has_audio="#media_type 1: audio" in packets,
+        seconds=float((end - min(start for start, _ in times)) * _time_base(stored)),
+        has_audio="#media_type 1: audio" in stored,
     )
 
 
@@ -318,27 +295,20 @@ def read_frames(path: str | Path) -> Iterator[Tensor]:
 
 
 def _decoded(path: Path) -> Iterator[Tensor]:
-    command = [*_ffmpeg(), "-i", f"file:{path}", "-map", "0:v:0"]
+    command = ["-i", f"file:{path}", "-map", "0:v:0"]
     command += ["-fps_mode", "passthrough"]  # none doubled, none dropped
     command += ["-vf", f"scale={EXACT}"]
     command += ["-f", "image2pipe", "-c:v", "ppm", "pipe:1"]  # each picture states its size
-    with tempfile.TemporaryFile() as words:
-        reader = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words, start_new_session=True
-        )
-        assert reader.stdout is not None
-        try:
-            while reader.stdout.readline() == b"P6\n":
-                wide, high = map(int, reader.stdout.readline().split())
-                reader.stdout.readline()  # 255, the largest level
-                picture = bytearray(reader.stdout.read(high * wide * 3))
-                if len(picture) < high * wide * 3:
-                    break
-                yield torch.frombuffer(picture, dtype=torch.uint8).view(high, wide, 3).permute(2, 0, 1)
-            if reader.wait() != 0:
-                raise ValueError(f"Cannot read pictures from {path}: {_last_words(words)}")
-        finally:
-            _end(reader)
+    with running(command) as ffmpeg:
+        while ffmpeg.output.readline() == b"P6\n":
+            wide, high = map(int, ffmpeg.output.readline().split())
+            ffmpeg.output.readline()  # 255, the largest level
+            picture = bytearray(ffmpeg.output.read(high * wide * 3))
+            if len(picture) < high * wide * 3:
+                break
+            yield torch.frombuffer(picture, dtype=torch.uint8).view(high, wide, 3).permute(2, 0, 1)
+        if not ffmpeg.succeeded():
+            raise ValueError(f"Cannot read pictures from {path}: {_last_words(ffmpeg)}")
 
 
 def _remove_orphans(path: Path) -> None:
@@ -349,23 +319,9 @@ def _remove_orphans(path: Path) -> None:
                 part.unlink()
 
 
-def _ffmpeg() -> list[str]:
-    return [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-loglevel", "error"]
-
-
-def _listing(path: Path, output: list[str], wanted: str = "video") -> str:
-    """ffmpeg's table of packets: lines `#key stream: value`, then `stream, dts, pts, duration, size, sum`."""
-    command = [*_ffmpeg(), "-i", f"file:{path}", *output, "-f", "framecrc", "pipe:1"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip()[-_TAIL:]
-        raise ValueError(f"{path} holds no {wanted} that ffmpeg can read. Give another file. It says: {said}")
-    return done.stdout.decode()
-
-
 def _first_time(path: Path) -> Fraction:
     """Seconds at which the first sound begins in the file's own time. ValueError where it has none."""
-    listing = _listing(path, ["-map", "0:a:0", "-frames:a", "1"], "sound")
+    listing = packets(path, ["-map", "0:a:0", "-frames:a", "1"], "sound")
     first = re.search(r"^0, *-?\d+, *(-?\d+),", listing, re.M)
     return Fraction(0) if first is None else int(first[1]) * _time_base(listing)
 
@@ -391,18 +347,5 @@ def _existing(path: str | Path) -> Path:
     return path
 
 
-def _end(process: subprocess.Popen[Any]) -> None:
-    """Stop a child, whatever it is doing, and close its pipes."""
-    process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            try:
-                pipe.close()
-            except OSError:  # what was buffered for a dead process
-                log.debug("Pipe of a stopped ffmpeg dropped.")
-
-
-def _last_words(words: IO[bytes]) -> str:
-    words.seek(0)
-    return words.read().decode(errors="replace").strip()[-_TAIL:] or "it said nothing."
+def _last_words(ffmpeg: Ffmpeg) -> str:
+    return ffmpeg.said()[-_TAIL:] or "it said nothing."

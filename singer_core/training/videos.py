@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
-import tempfile
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -25,8 +23,8 @@ from torch import Tensor
 
 from .. import constants
 from ..audio.features import AudioFeatures
-from ..audio.ffmpeg import ffmpeg_program
 from ..audio.waveform import Waveform, read_audio
+from ..ffmpeg import running
 from ..files import renamed_on_success
 from ..network.autoencoder import Autoencoder
 from ..portrait.crop import CropTransform, around
@@ -210,38 +208,13 @@ def track_face(
 def frames_at(video: Path, fps: float, size: tuple[int, int]) -> Generator[np.ndarray, None, None]:
     """Pictures (H, W, 3) uint8 of a video at a constant rate; `size` (H, W) is the video's own."""
     rate = Fraction(fps).limit_denominator(10_000)
-    command = [
-        ffmpeg_program(),
-        "-hide_banner",
-        "-nostdin",
-        "-v",
-        "error",
-        "-i",
-        f"file:{video}",
-        "-map",
-        "0:v:0",
-    ]
-    command += [
-        "-vf",
-        # else a late picture would be early to the sound
-        f"fps={rate}:start_time=0,scale={size[1]}:{size[0]}:{EXACT}",
-        "-f",
-        "rawvideo",
-        "-pix_fmt",
-        "rgb24",
-        "pipe:1",
-    ]
+    command = ["-i", f"file:{video}", "-map", "0:v:0", "-f", "rawvideo", "-pix_fmt", "rgb24"]
+    # else a late picture would be early to the sound
+    command += ["-vf", f"fps={rate}:start_time=0,scale={size[1]}:{size[0]}:{EXACT}", "pipe:1"]
     length = size[0] * size[1] * 3
-    with tempfile.TemporaryFile() as words:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words)
-        assert process.stdout is not None
-        try:
-            while len(levels := process.stdout.read(length)) == length:
-                yield np.frombuffer(levels, np.uint8).reshape(*size, 3)
-        finally:
-            process.stdout.close()
-            process.kill()
-            process.wait()
+    with running(command) as ffmpeg:
+        while len(levels := ffmpeg.output.read(length)) == length:
+            yield np.frombuffer(levels, np.uint8).reshape(*size, 3)
 
 
 def _encode(

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from singer_core.audio.ffmpeg import ffmpeg_program
 from singer_core.audio.waveform import Waveform
+from singer_core.ffmpeg import ffmpeg_program
 
 Encode = Callable[..., Path]
 

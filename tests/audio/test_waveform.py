@@ -11,8 +11,8 @@ import torch
 from scipy.io import wavfile
 
 from singer_core.audio import scratch, waveform
-from singer_core.audio.ffmpeg import ffmpeg_program
 from singer_core.audio.waveform import Waveform, check_waveform, probe_audio, read_audio, resample, to_mono
+from singer_core.ffmpeg import ffmpeg_program
 
 
 def test_pcm_wav_is_read_bit_exactly(tmp_path):
@@ -230,5 +230,5 @@ def test_the_library_imports_without_its_optional_parts():
 
 def test_missing_ffmpeg_names_its_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    with pytest.raises(RuntimeError, match="pip install imageio-ffmpeg"):
+    with pytest.raises(ModuleNotFoundError, match="pip install imageio-ffmpeg"):
         ffmpeg_program()

@@ -9,10 +9,10 @@ import pytest
 import torch
 from made_up import Singer
 
-from singer_core.audio.ffmpeg import ffmpeg_program
 from singer_core.evaluation.evaluate import evaluate
 from singer_core.evaluation.files import Files, read_material
 from singer_core.evaluation.footage import footage_of, open_footage, pace, windows
+from singer_core.ffmpeg import ffmpeg_program
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,12 @@ import torch
 from made_up import FPS, singer
 from torch import Tensor, nn
 
-from singer_core.audio.ffmpeg import ffmpeg_program
 from singer_core.evaluation import networks
 from singer_core.evaluation.distance import frechet_distance, lip_sync_error, pair_distances
 from singer_core.evaluation.evaluate import evaluate
 from singer_core.evaluation.fidelity import ALEXNET, load_lpips
 from singer_core.evaluation.footage import footage_of
+from singer_core.ffmpeg import ffmpeg_program
 
 CPU = torch.device("cpu")
 

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from singer_core.audio.ffmpeg import ffmpeg_program
 from singer_core.audio.logmel import LogMelFrontEnd
 from singer_core.audio.waveform import Waveform, write_wave
+from singer_core.ffmpeg import ffmpeg_program
 from singer_core.portrait.detection import DetectedFace, from_boxes
 from singer_core.render.video import VideoWriter
 from singer_core.training.dataset import ClipDataset

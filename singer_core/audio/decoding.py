@@ -1,23 +1,23 @@
-"""Sound through the ffmpeg program that imageio-ffmpeg ships: blocks in, blocks out, nothing held.
+"""Sound through ffmpeg: blocks in, blocks out, nothing held.
 
 A block is a float32 array (frames, channels), interleaved as ffmpeg writes it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import struct
-import subprocess
-import tempfile
 import threading
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import numpy as np
+
+from ..ffmpeg import running
 
 BLOCK_FRAMES = 65536  # frames a block: 2 MB of 7.1 sound
 
@@ -34,15 +34,6 @@ class AudioInfo:
     seconds: float  # as the container states it; counted by decoding where it states nothing
 
 
-def ffmpeg_program() -> str:
-    """Path of the ffmpeg program. Raises RuntimeError with the remedy where there is none."""
-    try:
-        import imageio_ffmpeg
-    except ImportError as error:
-        raise RuntimeError("Sound files need ffmpeg. Install it: pip install imageio-ffmpeg") from error
-    return imageio_ffmpeg.get_ffmpeg_exe()
-
-
 def decode_blocks(path: Path) -> tuple[int, int, Generator[np.ndarray, None, None]]:
     """Decode the first sound stream of a file at its own rate.
 
@@ -57,20 +48,18 @@ def decode_blocks(path: Path) -> tuple[int, int, Generator[np.ndarray, None, Non
 def _decoded(path: Path) -> Generator:
     """(rate, channels) first, then the blocks of `decode_blocks`."""
     command = [*_input(path), "-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "wav", "pipe:1"]
-    with _running(command) as (process, messages):
-        assert process.stdout is not None
-        header = _read_wav_header(process.stdout)
+    with running(command) as ffmpeg:
+        header = _read_wav_header(ffmpeg.output)
         if header is None:
-            process.wait()
-            raise ValueError(_reason(path, messages()))
+            ffmpeg.process.wait()
+            raise ValueError(_reason(path, ffmpeg.said()))
         yield header
-        yield from _read_blocks(process.stdout, header[1])
-        if process.wait() != 0:
-            raise ValueError(
-                f"The sound of {path.name} breaks off: {_last(messages())} Re-encode or replace it."
-            )
-        if messages().strip():
-            _log.warning("%s is damaged (%s); what could be decoded is used.", path.name, _last(messages()))
+        yield from _read_blocks(ffmpeg.output, header[1])
+        if not ffmpeg.succeeded():
+            said = _last(ffmpeg.said())
+            raise ValueError(f"The sound of {path.name} breaks off: {said} Re-encode or replace it.")
+        if said := ffmpeg.said():
+            _log.warning("%s is damaged (%s); what could be decoded is used.", path.name, _last(said))
 
 
 def resample_blocks(
@@ -81,29 +70,25 @@ def resample_blocks(
         ["-ac", str(channels), "-channel_layout", f"{channels}C"] if channels > 2 else ["-ac", str(channels)]
     )
     raw = ["-f", "f32le", "-ar", str(rate), *layout, "-i", "pipe:0"]
-    command = ["-v", "error", *raw, "-ar", str(new_rate), "-f", "f32le", "pipe:1"]
-    with _running(command, feed=True) as (process, messages):
-        assert process.stdout is not None and process.stdin is not None
+    with running([*raw, "-ar", str(new_rate), "-f", "f32le", "pipe:1"], fed=True) as ffmpeg:
         failure: list[BaseException] = []
-        feeder = threading.Thread(target=_feed, args=(process.stdin, blocks, failure), daemon=True)
+        feeder = threading.Thread(target=_feed, args=(ffmpeg.input, blocks, failure), daemon=True)
         feeder.start()
-        yield from _read_blocks(process.stdout, channels)
+        yield from _read_blocks(ffmpeg.output, channels)
         feeder.join()
         if failure:
             raise failure[0]
-        if process.wait() != 0:
-            raise RuntimeError(f"ffmpeg could not resample {rate} Hz to {new_rate} Hz: {_last(messages())}")
+        if not ffmpeg.succeeded():
+            said = _last(ffmpeg.said())
+            raise RuntimeError(f"ffmpeg could not resample {rate} Hz to {new_rate} Hz: {said}")
 
 
 def probe(path: Path) -> AudioInfo:
     """Rate, channels and stated length of the first sound stream. Raises like `decode_blocks`."""
     rate, channels, blocks = decode_blocks(path)
-    with _running([*_input(path, "info"), "-map", "0:a:0", "-t", "0", "-f", "null", "-"]) as (
-        process,
-        messages,
-    ):
-        process.communicate()
-        found = _DURATION.search(messages())
+    with running([*_input(path), "-map", "0:a:0", "-t", "0", "-f", "null", "-"], level="info") as ffmpeg:
+        ffmpeg.process.wait()
+        found = _DURATION.search(ffmpeg.said())
     if found:
         hours, minutes, seconds = found.groups()
         blocks.close()
@@ -111,38 +96,9 @@ def probe(path: Path) -> AudioInfo:
     return AudioInfo(rate, channels, sum(len(block) for block in blocks) / rate)
 
 
-def _input(path: Path, level: str = "error") -> list[str]:
+def _input(path: Path) -> list[str]:
     """Options that open `path` as a local file and nothing else (playlists may not reach out)."""
-    return ["-nostdin", "-v", level, "-protocol_whitelist", "file,pipe", "-i", f"file:{path}"]
-
-
-@contextmanager
-def _running(options: Sequence[str], feed: bool = False):
-    """Run ffmpeg; yields the process and a function for what it has said so far. Always ends the process."""
-    with tempfile.TemporaryFile() as said:
-
-        def messages() -> str:
-            said.seek(0)
-            return said.read().decode("utf-8", "replace")
-
-        stdin = subprocess.PIPE if feed else subprocess.DEVNULL
-        command = [ffmpeg_program(), "-hide_banner", *options]
-        process = subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=said)
-        try:
-            yield process, messages
-        finally:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None and not pipe.closed:
-                    _close(pipe)
-
-
-def _close(pipe: IO[bytes]) -> None:
-    try:
-        pipe.close()
-    except BrokenPipeError:  # what was still buffered for a process that has ended
-        return
+    return ["-protocol_whitelist", "file,pipe", "-i", f"file:{path}"]
 
 
 def _feed(pipe: IO[bytes], blocks: Iterator[np.ndarray], failure: list[BaseException]) -> None:
@@ -155,7 +111,8 @@ def _feed(pipe: IO[bytes], blocks: Iterator[np.ndarray], failure: list[BaseExcep
         return
     except Exception as error:  # noqa: BLE001 (handed to the reading thread, which raises it)
         failure.append(error)
-        _close(pipe)
+        with contextlib.suppress(OSError):
+            pipe.close()
 
 
 def _read_wav_header(pipe: IO[bytes]) -> tuple[int, int] | None:
@@ -194,6 +151,6 @@ def _reason(path: Path, said: str) -> str:
     """Why nothing came out of a file."""
     if "matches no streams" in said:
         return f"{path.name} holds no sound stream. Give a sound file or a video with sound."
-    if not said.strip():
+    if not said:
         return f"{path.name} holds no sound: its stream has zero samples. Give a file with sound in it."
     return f"{path.name} cannot be decoded as sound: {_last(said)} Give a wav, mp3, flac or m4a file."
