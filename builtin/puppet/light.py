@@ -18,7 +18,9 @@ Floats = NDArray[np.float64]
 SKIN = np.array([1.18, 0.96, 0.86])  # colour of skin in white light, mean 1
 CHEEKS, UNDER_EYES = (50, 280, 205, 425), (230, 450, 229, 449)
 SIDES = ((205, 187, 61), (425, 411, 291))  # beside the mouth, image-left and -right
-ABOVE_LIDS, LASHES = ((29, 27, 28), (259, 257, 258)), (160, 159, 158, 385, 386, 387)
+ABOVE_LIDS, BELOW_LIDS = ((29, 27, 28), (259, 257, 258)), ((230, 229), (450, 449))
+LASHES = (160, 159, 158, 385, 386, 387)
+SOCKET = 0.88  # a closed lid is at least as light as this share of the skin below the eye
 LIP_COLOUR = (0, 17, 37, 267, 84, 314, 61, 291)
 
 
@@ -57,7 +59,7 @@ class Light:
             colourful=float(np.clip(chroma / 0.38, 0.0, 1.15)),
             sides=(max(min(left / right, 1.0), 0.4), max(min(right / left, 1.0), 0.4)),
             lash=colour(0.55 * np.median(probe.colours(LASHES), axis=0)),
-            lids=(colour(probe.median(ABOVE_LIDS[0])), colour(probe.median(ABOVE_LIDS[1]))),
+            lids=(probe.lid(0), probe.lid(1)),
             dark_glasses=dark,
         )
 
@@ -92,6 +94,11 @@ class _Probe:
     def median(self, points: tuple[int, ...]) -> Floats:
         """(3,) median of the patches around some points."""
         return np.asarray(np.median([self.patch(i) for i in points], axis=0))
+
+    def lid(self, eye: int) -> Colour:
+        """Of a closed lid: the skin above the eye, unless that is in the shadow of a deep socket or a brow."""
+        above, below = self.median(ABOVE_LIDS[eye]), SOCKET * self.median(BELOW_LIDS[eye])
+        return colour(above if above @ LUMA > below @ LUMA else below)
 
     def eyes(self) -> Floats:
         """(3,) of the brighter pixels between the lids: the whites, without the glints."""

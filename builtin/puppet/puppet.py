@@ -101,7 +101,7 @@ class Puppet:
         if pose.blink > 0.5:
             width = 0.010 * self.head.tall
             cover = path(np.concatenate([lid, points[list(CREASES[eye])][::-1]]))
-            Brush(canvas).fill(cover, self.light.lids[eye], 1.3 * pose.blink - 0.65, 0.9 * width)
+            Brush(canvas).fill(cover, self.light.lids[eye], 1.8 * pose.blink - 0.9, 0.9 * width)
             edge = path(lid, closed=False)
             Brush(canvas).stroke(edge, self.light.lash, width, 1.5 * pose.blink - 0.75, 0.35 * width)
 
