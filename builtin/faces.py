@@ -27,7 +27,7 @@ from .world import Song
 logger = logging.getLogger(__name__)
 
 FACES = "faces.json"
-CLOSED, FRONTAL = 0.02, 0.15  # `mouth` and |`yaw`| below which a face qualifies
+CLOSED, FRONTAL = 0.03, 0.20  # `mouth` and |`yaw`| below which a face qualifies
 SMALLEST, LARGEST = 90.0, 0.74  # pixels of the face's height; its share of the picture's shorter side
 # `source` of faces whose mesh misses the mouth (an open mouth, a tongue, a heavy moustache): on the puppet
 # MediaPipe reads another opening than the one that was asked for.
