@@ -96,7 +96,7 @@ class _Probe:
         return np.asarray(np.median([self.patch(i) for i in points], axis=0))
 
     def lid(self, eye: int) -> Colour:
-        """Of a closed lid: the skin above the eye, unless that is in the shadow of a deep socket or a brow."""
+        """Of a closed lid: the skin above the eye, unless that is in the shadow of a socket or a brow."""
         above, below = self.median(ABOVE_LIDS[eye]), SOCKET * self.median(BELOW_LIDS[eye])
         return colour(above if above @ LUMA > below @ LUMA else below)
 
