@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention import FeedForward
 from torch import Tensor, nn
 
 from .. import constants
@@ -22,7 +21,7 @@ from .adapter import SingerAdapter
 from .architecture import Architecture
 from .conditions import ClipConditions, KeysValues, ReferenceFeatures
 from .layers import PIECE_TOKENS, Toolkit, attend_with_reference, in_pieces
-from .linear import gated_linear, quicken_linears
+from .linear import gated_linear, quickened
 
 Bank = dict[str, Tensor]
 
@@ -38,7 +37,7 @@ class SingerNetwork(nn.Module):
         self.reference_unet.conv_norm_out, self.reference_unet.conv_out = None, nn.Identity()
         self.adapter = SingerAdapter(arch, Toolkit())
         self._join()
-        quicken_linears(self)
+        quickened(self)
 
     def _join(self) -> None:
         conv_in = self.unet.conv_in
@@ -51,7 +50,7 @@ class SingerNetwork(nn.Module):
                 block = unet.get_submodule(f"{site.name}.transformer_blocks.0")
                 block.attn1.set_processor(SpatialAttentionProcessor(site.name))
                 block.attn2.set_processor(SpatialAttentionProcessor(None))
-                block.ff.__class__ = PiecewiseFeedForward
+                block.ff = PiecewiseFeedForward(block.ff.net)
         if self.adapter.self_adaptive_filter is not None:
             _filter_after(self.unet.mid_block, self.adapter.self_adaptive_filter)
 
@@ -158,8 +157,12 @@ class FaceConditionedConv2d(nn.Conv2d):
         return super().forward(x[:, : self.in_channels]) + x[:, self.in_channels :]
 
 
-class PiecewiseFeedForward(FeedForward):
-    """diffusers' feed-forward, which a CPU runs a thousand tokens at a time."""
+class PiecewiseFeedForward(nn.Module):
+    """The layers of diffusers' feed-forward, which a CPU runs a thousand tokens at a time."""
+
+    def __init__(self, net: nn.ModuleList) -> None:
+        super().__init__()
+        self.net: Any = net
 
     def forward(self, x: Tensor, *_args: Any, **_named: Any) -> Tensor:
         def of_tokens(rows: Tensor) -> Tensor:

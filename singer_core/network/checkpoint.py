@@ -21,9 +21,8 @@ from torch import Tensor
 from .. import constants
 from ..weights import WeightFile, open_weights
 from .adapter import SingerAdapter
-from .architecture import Architecture
+from .architecture import Architecture, unet_shapes
 from .layers import MotionModule, Toolkit
-from .unet_shapes import unet_shapes
 
 if TYPE_CHECKING:
     from .backbone import SingerNetwork

@@ -1,5 +1,8 @@
-"""Linear layers that a CPU works out through oneDNN: the same numbers up to rounding, faster where PyTorch's
-own matrix product keeps off the processor's widest instructions."""
+"""Linear layers that a CPU works out through oneDNN.
+
+The same numbers up to rounding, faster where PyTorch's own matrix product keeps off the processor's widest
+instructions.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,26 @@ class CpuLinear(nn.Linear):
     Switch: `torch.backends.mkldnn.flags(enabled=False)` brings PyTorch's product back.
     """
 
+    @classmethod
+    def of(cls, layer: nn.Linear) -> CpuLinear:
+        """A layer with the parameters of another."""
+        made = cls(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
+        made.weight, made.bias = layer.weight, layer.bias
+        return made
+
     def forward(self, x: Tensor) -> Tensor:
         if _through_onednn(x, self.weight):
             return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
         return F.linear(x, self.weight, self.bias)
 
 
-def quicken_linears(module: nn.Module) -> None:
-    """Make every plain `nn.Linear` of the module a `CpuLinear`; weights and names stay as they are."""
-    for layer in module.modules():
-        if type(layer) is nn.Linear:
-            layer.__class__ = CpuLinear
+def quickened(module: nn.Module) -> nn.Module:
+    """The module with every plain `nn.Linear` in it a `CpuLinear`; weights and names stay as they are."""
+    if type(module) is nn.Linear:
+        return CpuLinear.of(module)
+    for name, child in module.named_children():
+        setattr(module, name, quickened(child))
+    return module
 
 
 def gated_linear(layer: nn.Module, x: Tensor) -> Tensor:

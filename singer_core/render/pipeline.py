@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from .. import constants
 from ..audio.features import AudioFeatures
+from ..network.adapter import audio_windows
 from ..network.conditions import AudioTokens, ClipConditions, ReferenceFeatures
-from ..network.projections import audio_windows
 from ..portrait.colours import identity_for
 from ..portrait.portrait import Portrait
 from ..settings import SingerOptions

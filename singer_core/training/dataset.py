@@ -27,8 +27,8 @@ from torch import Tensor
 
 from .. import constants
 from ..files import write_text
+from ..network.adapter import audio_windows
 from ..network.architecture import LocatorInput
-from ..network.projections import audio_windows
 from ..portrait import masks as face_masks
 from ..portrait.colours import mean_colours
 from ..weights import save_weights

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import constants
-from ..network.adapter import SiteModules
+from ..network.adapter import FaceLocator, SiteModules
 from ..network.backbone import SingerNetwork
 from ..network.layers import (
     AudioTransformer,
@@ -21,7 +21,6 @@ from ..network.layers import (
     PositionalEncoding,
     sinusoidal_positions,
 )
-from ..network.projections import FaceLocator
 from ..network.spectral import MultiScaleSpectralModule, SelfAdaptiveFilterModule
 
 SILU_GAIN = math.sqrt(3)  # SiLU leaves about a third of the variance of small activations

@@ -8,15 +8,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from singer_core.network.layers import attend
-from singer_core.network.linear import CpuLinear, gated_linear, quicken_linears
+from singer_core.network.linear import CpuLinear, gated_linear, quickened
 
 
 @pytest.mark.parametrize("shape", [(5, 24), (2, 3, 24), (0, 24)])
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_cpu_linear_is_a_linear(shape, bias):
-    layer = nn.Linear(24, 40, bias=bias)
+    layer = quickened(nn.Linear(24, 40, bias=bias))
     x = torch.randn(shape)
-    quicken_linears(layer)
     assert type(layer) is CpuLinear
     with torch.no_grad():
         found = layer(x)
@@ -47,8 +46,7 @@ def test_subclasses_of_linear_are_left_alone():
     class Other(nn.Linear):
         pass
 
-    layers = nn.Sequential(Other(2, 2), nn.Linear(2, 2))
-    quicken_linears(layers)
+    layers = quickened(nn.Sequential(Other(2, 2), nn.Linear(2, 2)))
     assert [type(layer) for layer in layers] == [Other, CpuLinear]
 
 

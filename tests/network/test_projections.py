@@ -7,8 +7,8 @@ import tiny
 import torch
 import torch.nn.functional as F
 
+from singer_core.network.adapter import AudioProjection, FaceLocator, ImageProjection, audio_windows
 from singer_core.network.layers import Toolkit
-from singer_core.network.projections import AudioProjection, FaceLocator, ImageProjection, audio_windows
 
 
 def song(frames: int) -> torch.Tensor:

@@ -10,6 +10,7 @@ from diffusers import DDIMScheduler
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import nn
 
+from singer_core.network.adapter import AudioProjection, FaceLocator, ImageProjection, audio_windows
 from singer_core.network.architecture import Architecture
 from singer_core.network.backbone import SpatialAttentionProcessor
 from singer_core.network.checkpoint import our_key
@@ -21,7 +22,6 @@ from singer_core.network.conditions import (
     ReferenceFeatures,
 )
 from singer_core.network.layers import AudioTransformer, MotionModule, Toolkit
-from singer_core.network.projections import AudioProjection, FaceLocator, ImageProjection, audio_windows
 from singer_core.network.schedule import ddim, min_snr_weight, signal_to_noise
 from singer_core.network.spectral import MultiScaleSpectralModule, SelfAdaptiveFilterModule
 from singer_core.network.wavelet import Bands, analysis, synthesis

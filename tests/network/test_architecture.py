@@ -8,9 +8,8 @@ import pytest
 import tiny
 import torch
 
-from singer_core.network.architecture import Architecture
+from singer_core.network.architecture import Architecture, unet_shapes
 from singer_core.network.backbone import SingerNetwork
-from singer_core.network.unet_shapes import unet_shapes
 
 ARCHITECTURES = {
     "published": Architecture(),
