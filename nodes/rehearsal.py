@@ -18,8 +18,8 @@ from singer_core.audio.logmel import LogMelFrontEnd
 from singer_core.audio.wav2vec2 import Wav2Vec2FrontEnd
 from singer_core.network.architecture import Architecture
 from singer_core.network.checkpoint import Checkpoint
-from singer_core.portrait.colours import COLOUR_IDENTITY_WIDTH
 from singer_core.portrait.detection import DetectedFace
+from singer_core.portrait.identity import COLOUR_IDENTITY_WIDTH
 from singer_core.portrait.landmarks import FaceLandmarks
 from singer_core.training.videos import VideoSettings, prepare_videos
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import errno
-import hashlib
 import io
 import logging
 import os
@@ -21,12 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .files import file_hash
 from .progress import Progress, unwatched
 
 logger = logging.getLogger(__name__)
 
 HUB = "https://huggingface.co"
-MEGABYTE = 1_000_000
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -199,7 +198,7 @@ def download(name: str, folder: Path, progress: Progress = unwatched) -> Path:
         _fetch(remote, part, progress)
     if remote.sha256 is None:
         logger.warning("%s: the server names no hash; only the size was checked", target.name)
-    elif _hash(part) != remote.sha256:
+    elif file_hash(part) != remote.sha256:
         part.unlink()
         raise RuntimeError(
             f"{target.name} arrived damaged: its SHA-256 is not {remote.sha256}. It was removed; fetch it "
@@ -338,18 +337,10 @@ def _explained(file: ModelFile, folder: Path) -> Iterator[None]:
 
 def _checked(target: Path, sha256: str, file: ModelFile) -> Path:
     """A file that was there before. RuntimeError where it is another."""
-    found = _hash(target)
+    found = file_hash(target)
     if found != sha256:
         raise RuntimeError(
             f"{target} exists but is another file: its SHA-256 is {found[:12]}..., not {sha256[:12]}... It "
             f"was left alone. Move it away and fetch {file.target} again."
         )
     return target
-
-
-def _hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(MEGABYTE):
-            digest.update(block)
-    return digest.hexdigest()

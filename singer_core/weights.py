@@ -5,7 +5,6 @@ A PyTorch file is read with `weights_only=True` alone; a file that needs more is
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import struct
 import zipfile
@@ -43,6 +42,10 @@ class WeightFile:
     metadata: dict[str, str]
     tensor: Callable[[str], Tensor] = field(repr=False)
 
+    def state(self) -> State:
+        """All tensors."""
+        return {name: self.tensor(name) for name in self.shapes}
+
     @staticmethod
     def joined(path: Path, parts: Mapping[str, WeightFile]) -> WeightFile:
         """Several files as one, each part's names behind its prefix."""
@@ -58,8 +61,7 @@ class WeightFile:
 
 def load_state(path: Path) -> State:
     """The tensors of a weight file, also of a training checkpoint. Raises as `open_weights`."""
-    file = open_weights(path, within=("state_dict", "state"))
-    return {name: file.tensor(name) for name in file.shapes}
+    return open_weights(path, within=("state_dict", "state")).state()
 
 
 def match_state(model: torch.nn.Module, state: State, title: str, link: str) -> None:
@@ -155,19 +157,6 @@ def _contents(state: object) -> str:
 def _first_sentence(error: Exception) -> str:
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return line.split(". ")[0][:160].rstrip(".") + "."
-
-
-def file_hash(path: Path, progress: Callable[[int], None] | None = None) -> str:
-    """SHA-256 of a file, or of the files of a folder in name order; `progress` gets the bytes done."""
-    digest, done = hashlib.sha256(), 0
-    for part in sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]:
-        with part.open("rb") as stream:
-            while block := stream.read(1 << 22):
-                digest.update(block)
-                done += len(block)
-                if progress:
-                    progress(done)
-    return digest.hexdigest()
 
 
 def save_weights(path: Path, tensors: Iterable[tuple[str, Tensor]], metadata: dict[str, str]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 
 from ..downloads import FILES
 from ..libraries import require
@@ -77,13 +78,13 @@ def to_spectrogram(chunk: torch.Tensor, spec: MdxSpec) -> torch.Tensor:
     """(2, chunk) -> (1, 4, dim_f, dim_t): real left, imaginary left, real right, imaginary right."""
     window = torch.hann_window(spec.n_fft)
     spectra = torch.stft(chunk, spec.n_fft, spec.hop, window=window, center=True, return_complex=True)
-    parts = torch.view_as_real(spectra[:, : spec.dim_f])  # 2 dim_f dim_t 2
-    return parts.permute(0, 3, 1, 2).reshape(1, 4, spec.dim_f, -1)
+    parts = torch.view_as_real(spectra[:, : spec.dim_f])
+    return rearrange(parts, "side bins times part -> 1 (side part) bins times")
 
 
 def from_spectrogram(spectrogram: torch.Tensor, spec: MdxSpec) -> torch.Tensor:
     """(1, 4, dim_f, dim_t) -> (2, chunk)."""
-    parts = spectrogram.reshape(2, 2, spec.dim_f, -1)
+    parts = rearrange(spectrogram, "1 (side part) bins times -> side part bins times", part=2)
     parts = F.pad(parts, (0, 0, 0, spec.n_fft // 2 + 1 - spec.dim_f))
     window = torch.hann_window(spec.n_fft)
     return torch.istft(

@@ -5,6 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
+from ..files import file_hash
+from ..network.checkpoint import VARIANTS, open_checkpoint
+from ..portrait.iresnet import convert_onnx
+from ..weights import save_weights
+
 DESCRIPTION = """
 Convert IN to OUT.safetensors. IN is a checkpoint (`net.pth` of SINGER or Hallo, or a folder with the four
 stage-1 files), or the ArcFace network `glintr100.onnx` (needs the extra `onnx`). Tensors keep their published
@@ -26,16 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     _check_target(args.source, args.target)
     if args.source.suffix.lower() == ".onnx":
-        from ..portrait.identity import convert_onnx
-
         convert_onnx(args.source, args.target)
         print(f"Wrote {args.target}: identity network.")
         return 0
-    import torch
-
-    from ..network.checkpoint import VARIANTS, open_checkpoint
-    from ..weights import file_hash, save_weights
-
     checkpoint = open_checkpoint(args.source)
     dtype = None if args.dtype == "keep" else getattr(torch, args.dtype)
     tensors = ((key, _stored(checkpoint.file.tensor(key), dtype)) for key in checkpoint.file.shapes)
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _stored(value, dtype):  # type: ignore[no-untyped-def]
+def _stored(value: Tensor, dtype: torch.dtype | None) -> Tensor:
     return value.to(dtype) if dtype is not None and value.is_floating_point() else value
 
 

@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..downloads import FILES, download, find_file
+
 DESCRIPTION = """
 Without NAME: list the files that SINGER can use: what for, size, terms, where they go, SHA-256. With names:
 fetch those from Hugging Face (HF_ENDPOINT names a mirror, HF_TOKEN a login) into ComfyUI's folders below DIR,
@@ -30,8 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..downloads import download, find_file
-
     if not args.names:
         print(_table(args.dir))
         return 0
@@ -47,8 +47,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _table(folder: Path) -> str:
-    from ..downloads import FILES
-
     width = max(map(len, FILES))
     lines = [f"{'name':<{width}}  {'size':>8}  what for; terms; where it goes; SHA-256; page"]
     for name, file in FILES.items():

@@ -8,6 +8,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..network.architecture import Architecture
+from ..network.checkpoint import (
+    VARIANTS,
+    expected_shapes,
+    open_checkpoint,
+    parameter_counts,
+    spectral_report,
+)
+
 DESCRIPTION = """
 Say what FILE is: variant, widths, parts with their parameter counts, dtype, whether the SFM looks trained,
 and the gains that the MSM is expected to give the sub-bands of a 16-frame clip. FILE may be a folder with the
@@ -29,9 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.expected_keys:
-        from ..network.architecture import Architecture
-        from ..network.checkpoint import expected_shapes
-
         shapes = expected_shapes(Architecture())
         lines = (f"{json.dumps(key)}: {list(shape)}" for key, shape in shapes.items())
         print("{", ",\n".join(lines), "}", sep="\n")
@@ -44,8 +50,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _report(path: Path) -> dict[str, Any]:
-    from ..network.checkpoint import VARIANTS, open_checkpoint, parameter_counts, spectral_report
-
     checkpoint = open_checkpoint(path)
     dtypes = sorted({str(dtype).removeprefix("torch.") for dtype in checkpoint.file.dtypes.values()})
     counts = parameter_counts(checkpoint)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional as F
 
-from .image import to_tensor
+from .image import from_tensor, to_tensor
 from .masks import Box
 
 # local change of a frame up to which fine detail of the picture stays whole, and from which it is gone
@@ -178,9 +178,8 @@ class PasteBack:
     @cached_property
     def _crop(self) -> torch.Tensor:
         """(3, H, W) the crop as the network saw it: 8 bits."""
-        levels = (self._cut.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
         H, W = self.transform.size
-        return to_tensor(Image.fromarray(levels).resize((W, H), Image.Resampling.BILINEAR))
+        return to_tensor(from_tensor(self._cut).resize((W, H), Image.Resampling.BILINEAR))
 
     @cached_property
     def _lost(self) -> torch.Tensor:

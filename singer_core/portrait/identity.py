@@ -1,6 +1,6 @@
 """A face -> the 512 numbers that tell the network who sings (numerics section 15, last paragraph).
 
-The network is in iresnet.py; reading it from ONNX in iresnet_onnx.py.
+The network is in iresnet.py. Small models read nine colours of the picture instead.
 """
 
 from __future__ import annotations
@@ -15,16 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch.nn import functional as F
 
+from ..weights import open_weights
 from .image import to_tensor
-from .iresnet import IResNet, build, is_iresnet
-from .iresnet_onnx import convert_onnx, read_onnx
+from .iresnet import IResNet, build, is_iresnet, read_onnx
 from .landmarks import FaceLandmarks
-
-__all__ = ["align_face", "convert_onnx", "embed_face", "find_identity_file", "load_identity"]
+from .portrait import Portrait
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +31,8 @@ TEMPLATE = np.array(
 )
 TEMPLATE_SIDE = 112
 ONNX_NAME = "glintr100.onnx"
+
+COLOUR_IDENTITY_WIDTH = 9  # mean RGB of three regions
 
 
 def find_identity_file(folders: Iterable[str | PathLike[str]]) -> Path:
@@ -69,12 +68,13 @@ def load_identity(path: str | PathLike[str]) -> IResNet:
             f"No identity network at {path}. Make one with `singer convert glintr100.onnx {path.name}`."
         )
     try:
-        network = build(load_file(path))
-    except SafetensorError as error:
+        file = open_weights(path)
+    except RuntimeError as error:
         raise RuntimeError(
             f"{path.name} is not a safetensors file ({error}). "
             f"Make one with `singer convert glintr100.onnx {path.name}`."
         ) from error
+    network = build(file.state())
     log.info("Identity network %s: %s", path.name, network.config)
     return network
 
@@ -130,6 +130,45 @@ def embed_face(network: IResNet, image: Image.Image, face: FaceLandmarks) -> tor
     return embedding
 
 
+def identity_for(portrait: Portrait, width: int) -> torch.Tensor:
+    """The identity that a checkpoint reading `width` values is told of a portrait, (width,).
+
+    Small models read nine colours, taken from the picture where the portrait has no identity of its own;
+    others an embedding, zeros where it has none. Raises ValueError for an embedding of another width.
+    """
+    identity = portrait.identity
+    if identity is None:
+        if width == COLOUR_IDENTITY_WIDTH:
+            return colour_identity(portrait.image, portrait.masks[0])
+        log.warning("No identity embedding: the network gets zeros, which costs likeness.")
+        return torch.zeros(width)
+    if identity.shape != (width,):
+        raise ValueError(
+            f"The identity embedding has {tuple(identity.shape)} values; this checkpoint reads {width}. "
+            "Use the embedding of ArcFace `glintr100`, or none."
+        )
+    return identity
+
+
+def colour_identity(image: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """Mean colour of the three regions of a portrait, for small models trained with it.
+
+    image    (3, H, W) in [0, 1]
+    masks    (3, h w): full, face, lip in [0, 1] at a latent size, level 0 of `Portrait.masks`; H / h a whole
+             number
+    returns  (9,) in [-1, 1]: RGB of the picture around the face, of the face around the lips, of the lips
+    """
+    side = round(masks.shape[1] / (image.shape[2] / image.shape[1])) ** 0.5
+    stride = round(image.shape[1] / side)
+    return mean_colours(F.avg_pool2d(image[None], stride)[0], masks)
+
+
+def mean_colours(small: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """The same of a picture (3, h, w) at the masks' size."""
+    weights = masks / masks.sum(1, keepdim=True).clamp_min(1e-6)
+    return (weights @ small.flatten(1).T * 2 - 1).flatten()
+
+
 def _below(root: Path, pattern: str) -> list[Path]:
     """Files below `root`, links followed, in a stable order."""
     found: list[Path] = []
@@ -141,7 +180,6 @@ def _below(root: Path, pattern: str) -> list[Path]:
 
 def _holds_iresnet(path: Path) -> bool:
     try:
-        with safe_open(path, framework="pt") as file:
-            return is_iresnet(list(file.keys()))
-    except SafetensorError:
+        return is_iresnet(list(open_weights(path).shapes))
+    except RuntimeError:
         return False

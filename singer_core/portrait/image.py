@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from einops import rearrange
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 log = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
     pixels = np.array(image, dtype=np.uint8)
     if pixels.ndim == 2:
         pixels = pixels[..., None]
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255  # H W c -> c H W
+    return rearrange(torch.from_numpy(pixels), "H W c -> c H W").contiguous().float() / 255
 
 
 def from_tensor(pixels: torch.Tensor) -> Image.Image:
@@ -105,7 +106,7 @@ def from_tensor(pixels: torch.Tensor) -> Image.Image:
     if not torch.isfinite(pixels).all():
         raise ValueError("The picture tensor holds NaN or Inf; values in [0, 1] are accepted.")
     levels = (pixels.detach().cpu().float().clamp(0, 1) * 255).round().to(torch.uint8)
-    return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
+    return Image.fromarray(rearrange(levels, "c H W -> H W c").contiguous().numpy())
 
 
 def _check_size(image: Image.Image, name: str) -> None:

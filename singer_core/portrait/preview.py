@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 
 import torch
+from einops import repeat
 from PIL import Image, ImageDraw
 
 from ..files import renamed_on_success, write_text
@@ -78,7 +79,7 @@ def _levels(portrait: Portrait) -> list[torch.Tensor]:
     for level, rows in enumerate(portrait.masks):
         h, w = (H // LATENT_SCALE) >> level, (W // LATENT_SCALE) >> level
         step = LATENT_SCALE << level
-        enlarged.append(rows.view(3, h, w).repeat_interleave(step, dim=1).repeat_interleave(step, dim=2))
+        enlarged.append(repeat(rows, "region (h w) -> region (h y) (w x)", h=h, w=w, y=step, x=step))
     return enlarged
 
 

@@ -20,7 +20,7 @@ from .. import constants
 from ..audio.features import AudioFeatures
 from ..network.adapter import audio_windows
 from ..network.conditions import AudioTokens, ClipConditions, ReferenceFeatures
-from ..portrait.colours import identity_for
+from ..portrait.identity import identity_for
 from ..portrait.portrait import Portrait
 from ..settings import SingerOptions
 from .clips import Clip, finished_frames, plan_clips

@@ -30,7 +30,7 @@ from ..files import write_text
 from ..network.adapter import audio_windows
 from ..network.architecture import LocatorInput
 from ..portrait import masks as face_masks
-from ..portrait.colours import mean_colours
+from ..portrait.identity import mean_colours
 from ..weights import save_weights
 
 MaskRule = Literal["union", "reference"]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..libraries import require
 from ..network.backbone import SingerNetwork
-from ..portrait.colours import COLOUR_IDENTITY_WIDTH
+from ..portrait.identity import COLOUR_IDENTITY_WIDTH
 from .checkpoints import (
     RunState,
     load_step,

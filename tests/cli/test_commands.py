@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from singer_core.audio.waveform import read_audio
 from singer_core.cli import COMMANDS, main
-from singer_core.weights import file_hash
+from singer_core.files import file_hash
 
 RATE = 16_000
 

@@ -7,7 +7,7 @@ import torch
 
 from singer_core.demo import files
 from singer_core.network.autoencoder import load_autoencoder
-from singer_core.portrait.colours import identity_for
+from singer_core.portrait.identity import identity_for
 from singer_core.render.clips import Clip
 from singer_core.settings import PAPER
 

@@ -15,7 +15,7 @@ from scipy.ndimage import map_coordinates
 from skimage.transform import SimilarityTransform
 
 from singer_core.portrait import identity as ids
-from singer_core.portrait.iresnet import IResNet, IResNetConfig, build, detect
+from singer_core.portrait.iresnet import IResNet, IResNetConfig, build, convert_onnx, detect
 
 CONFIG = IResNetConfig(blocks=(1, 2, 1), widths=(8, 12, 16), embedding=24, side=32)
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's ONNX exporter
@@ -74,7 +74,7 @@ def split_gemm(path: Path) -> None:
 
 
 def test_converted_network_equals_onnxruntime(onnx_file: Path, tmp_path: Path, pixels: torch.Tensor) -> None:
-    written = ids.convert_onnx(onnx_file, tmp_path / "a.safetensors")
+    written = convert_onnx(onnx_file, tmp_path / "a.safetensors")
     ours, theirs = ids.load_identity(written)(pixels), run_onnx(onnx_file, pixels)
     assert torch.cosine_similarity(ours, theirs).min() >= 0.9999
     assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5)
@@ -110,8 +110,8 @@ def test_a_linear_layer_may_be_a_product_and_a_sum(
 
 
 def test_half_precision_halves_the_file(onnx_file: Path, tmp_path: Path, pixels: torch.Tensor) -> None:
-    full = ids.convert_onnx(onnx_file, tmp_path / "full.safetensors")
-    half = ids.convert_onnx(onnx_file, tmp_path / "half.safetensors", torch.float16)
+    full = convert_onnx(onnx_file, tmp_path / "full.safetensors")
+    half = convert_onnx(onnx_file, tmp_path / "half.safetensors", torch.float16)
     assert half.stat().st_size < 0.65 * full.stat().st_size
     cosine = torch.cosine_similarity(ids.load_identity(half)(pixels), run_onnx(onnx_file, pixels))
     assert cosine.min() >= 0.9999
@@ -136,16 +136,16 @@ def test_other_graphs_are_refused(tmp_path: Path) -> None:
     )
     onnx.save(helper.make_model(graph), tmp_path / "a.onnx")
     with pytest.raises(RuntimeError, match=r"a\.onnx has .*: not an IResNet\. Use glintr100"):
-        ids.convert_onnx(tmp_path / "a.onnx", tmp_path / "a.safetensors")
+        convert_onnx(tmp_path / "a.onnx", tmp_path / "a.safetensors")
     assert not (tmp_path / "a.safetensors").exists()
 
 
 def test_damaged_and_missing_onnx_files(tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(b"\xffnot a graph")
     with pytest.raises(ValueError, match="not an ONNX file or is damaged"):
-        ids.convert_onnx(tmp_path / "a.onnx", tmp_path / "a.safetensors")
+        convert_onnx(tmp_path / "a.onnx", tmp_path / "a.safetensors")
     with pytest.raises(FileNotFoundError, match="antelopev2"):
-        ids.convert_onnx(tmp_path / "b.onnx", tmp_path / "b.safetensors")
+        convert_onnx(tmp_path / "b.onnx", tmp_path / "b.safetensors")
 
 
 def test_missing_onnx_package_has_a_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -243,6 +243,6 @@ def test_non_finite_embeddings_are_refused(photo, make_face, network: IResNet, t
 
 
 def test_saved_tensors_are_all_the_network_needs(onnx_file: Path, tmp_path: Path, network: IResNet) -> None:
-    state = load_file(ids.convert_onnx(onnx_file, tmp_path / "a.safetensors"))
+    state = load_file(convert_onnx(onnx_file, tmp_path / "a.safetensors"))
     needed = {key for key in network.state_dict() if not key.endswith("num_batches_tracked")}
     assert set(state) == needed

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 from verification.fixtures import load_fixture
 
-from singer_core.portrait.colours import COLOUR_IDENTITY_WIDTH, identity_for
+from singer_core.portrait.identity import COLOUR_IDENTITY_WIDTH, identity_for
 from singer_core.portrait.image import Picture, to_tensor
 from singer_core.portrait.landmarks import FaceLandmarks
 from singer_core.portrait.masks import MaskOptions

@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 
-from singer_core.portrait.colours import COLOUR_IDENTITY_WIDTH, colour_identity, identity_for, mean_colours
+from singer_core.portrait.identity import COLOUR_IDENTITY_WIDTH, colour_identity, identity_for, mean_colours
 
 
 def test_regions_of_one_colour_each_are_named_exactly():
