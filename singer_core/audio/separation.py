@@ -61,8 +61,9 @@ def load_separator(
 
     Raises as `find_separator_file`, and RuntimeError for weights of another model or a missing package.
     """
-    kind = _kind(name)
-    return PassThrough() if kind is None else kind.load(_find(name, kind, folders), device)
+    path = find_separator_file(name, folders)
+    kind = SEPARATORS[name]
+    return PassThrough() if kind is None or path is None else kind.load(path, device)
 
 
 def find_separator_file(name: str, folders: Sequence[Path]) -> Path | None:
@@ -72,11 +73,11 @@ def find_separator_file(name: str, folders: Sequence[Path]) -> Path | None:
 
     Raises ValueError for an unknown name, FileNotFoundError naming file, folders and link for a missing file.
     """
-    kind = _kind(name)
-    return None if kind is None else _find(name, kind, folders)
-
-
-def _find(name: str, kind: SeparatorKind, folders: Sequence[Path]) -> Path:
+    if name not in SEPARATORS:
+        raise ValueError(f"There is no separator {name!r}; {', '.join(SEPARATORS)} are accepted.")
+    kind = SEPARATORS[name]
+    if kind is None:
+        return None
     file, cache = kind.file, Path(torch.hub.get_dir()) / "torchaudio" / "models"
     for folder in (*folders, cache):
         for accepted in (file.target, *kind.names):
@@ -87,9 +88,3 @@ def _find(name: str, kind: SeparatorKind, folders: Sequence[Path]) -> Path:
         f"The separator {name!r} needs {file.target} ({file.size}), which is not below {searched}. "
         f"Put it into models/{file.folder}: {file.page} (terms: {file.terms})"
     )
-
-
-def _kind(name: str) -> SeparatorKind | None:
-    if name not in SEPARATORS:
-        raise ValueError(f"There is no separator {name!r}; {', '.join(SEPARATORS)} are accepted.")
-    return SEPARATORS[name]

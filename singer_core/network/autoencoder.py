@@ -64,8 +64,7 @@ class Autoencoder:
 def load_autoencoder(
     path: Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> Autoencoder:
-    """A VAE from a diffusers folder (config.json + weights) or a single file in diffusers', LDM's or TAESD's
-    layout.
+    """A VAE from a diffusers folder (config.json + weights) or a file with names of diffusers, LDM or TAESD.
 
     Raises FileNotFoundError, and RuntimeError where the file is no VAE of Stable Diffusion 1.5's kind.
     """

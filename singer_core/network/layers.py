@@ -145,8 +145,7 @@ class FeedForward(nn.Module):
 
 
 class AudioBlock(nn.Module):
-    """Self-attention, then attention of three regions of the picture to the frame's audio tokens, then
-    feed-forward.
+    """Self-attention, attention of three regions of the picture to the frame's audio tokens, feed-forward.
 
     The regions (full picture, face, lips) are soft masks; each has its own attention and its own 1x1
     convolution, whose bias acts outside the mask too (numerics section 10).
@@ -305,8 +304,10 @@ class MotionModule(nn.Module):
 
 
 def in_pieces(function: Callable[[Tensor], Tensor], x: Tensor, rows: int) -> Tensor:
-    """function(x), which treats rows alike, `rows` at a time on a CPU and `ACCELERATOR_PIECES` as many
-    elsewhere: what lies between takes less memory, and the numbers are the same."""
+    """function(x), which treats rows alike, in pieces: less memory for what lies between, the same numbers.
+
+    rows   at a time on a CPU; elsewhere `ACCELERATOR_PIECES` times as many
+    """
     rows = rows if x.is_cpu else ACCELERATOR_PIECES * rows
     if len(x) <= rows:
         return function(x)

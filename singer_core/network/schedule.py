@@ -1,5 +1,7 @@
-"""Noise schedules of the checkpoints, the authors' sampler DDIM, and two of higher order (numerics sections
-12 and 17)."""
+"""Noise schedules of the checkpoints, the authors' sampler DDIM, and two of higher order.
+
+Numerics sections 12 and 17.
+"""
 
 from __future__ import annotations
 

@@ -18,8 +18,7 @@ from .wavelet import Bands, analysis, synthesis
 
 
 class MultiScaleSpectralModule(nn.Module):
-    """Gives each Haar sub-band of the audio tokens a gain that a small network reads off the latents (SINGER,
-    MSM).
+    """Gives each Haar sub-band of the audio tokens a gain that a small network reads off the latents (MSM).
 
     The checkpoint's kernel is (D, 4, E, H, W), but only its sum over D and E acts. Published kernels are
     random numbers that were never trained: what was trained are the ten weights of the gate. Gains are sums
@@ -42,8 +41,7 @@ class MultiScaleSpectralModule(nn.Module):
         return self.open_gate(self.responses(latents)).float().sum(-1)
 
     def responses(self, latents: Tensor) -> Tensor:
-        """Latents weighed by the kernel and summed over four horizontal strips: (f, 4, h, w) -> (strip, 4,
-        f).
+        """Latents weighed by the kernel, summed over horizontal strips: (f, 4, h, w) -> (4 strips, 4, f).
 
         Strip i decides on band i. Summed in float32: a strip has 1,024 pixels of random sign.
         """
