@@ -2,7 +2,8 @@
 
 world/          songs and people made of numbers, with the truth about both (docs/drawn_world.md)
 puppet/         photographs that sing the same songs; faces.py reads a folder of them
-drawn.py        a data set of them
+drawn.py        data sets of both; pictures.py single pictures of both
+steps.py        what `python -m builtin` runs
 vae.py          the built-in model's VAE
 held_out.py     people never trained on: renders and measures of them
 study.py, model_card.py, films.py   what docs/study.md and docs/model_card.md say
