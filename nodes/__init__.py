@@ -6,19 +6,20 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import library
 
-library.provide()
+library.provide()  # below here `singer_core` can be imported
 
-from . import folders  # noqa: E402 - below here `singer_core` can be imported
-from .audio import SingerAudioEncode, SingerMotionWeights, SingerVocalSeparation  # noqa: E402
-from .conditioning import SingerConditioning  # noqa: E402
-from .download import SingerDownload  # noqa: E402
-from .evaluate import SingerEvaluate  # noqa: E402
-from .loader import SingerDemoLoader, SingerModelLoader  # noqa: E402
-from .portrait import SingerIdentityLoader, SingerPortrait  # noqa: E402
-from .sampling import SingerDDIM, SingerGuider, SingerNoise, SingerSampler  # noqa: E402
-from .spectral import SingerSelfAdaptiveFilter, SingerSpectralPlot, SingerSpectralWeighting  # noqa: E402
-from .training import SingerTrain  # noqa: E402
-from .video import SingerDuetVideo, SingerVideo  # noqa: E402
+from . import folders
+from .audio import SingerAudioEncode, SingerMotionWeights, SingerVocalSeparation
+from .conditioning import SingerConditioning
+from .download import SingerDownload
+from .evaluate import SingerEvaluate
+from .loader import SingerDemoLoader, SingerModelLoader
+from .portrait import SingerIdentityLoader, SingerPortrait
+from .samplers import SingerDDIM, SingerGuider, SingerNoise
+from .sampling import SingerSampler
+from .spectral import SingerSelfAdaptiveFilter, SingerSpectralPlot, SingerSpectralWeighting
+from .training import SingerTrain
+from .video import SingerDuetVideo, SingerVideo
 
 
 class SingerExtension(ComfyExtension):

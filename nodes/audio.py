@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
-from comfy_api.latest import io
+import comfy.model_management as mm
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy_api.latest import Input, io
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from .library import needs_library
-from .sockets import SingerAudio, SingerWeights, frame_rate
+from singer_core.audio.activity import level_vocals, loudness_curve, with_activity
+from singer_core.audio.features import AudioFeatures
+from singer_core.audio.logmel import LogMelFrontEnd
+from singer_core.audio.motion import beat_times, motion_weights
+from singer_core.audio.separation import load_separator
+from singer_core.audio.wav2vec2 import Wav2Vec2FrontEnd
+from singer_core.audio.waveform import Waveform
+from singer_core.settings import MotionResponse, SongSettings
 
-SEPARATORS = ["kim_vocal_2", "hdemucs", "mel_band_roformer", "none"]
+from . import folders
+from .library import needs_library, progress_bar
+from .sockets import SingerAudio, SingerWeights, to_audio, to_waveform
+from .widgets import widget
+
+if TYPE_CHECKING:
+    from comfy.audio_encoders.audio_encoders import AudioEncoderModel
+    from comfy.audio_encoders.wav2vec2 import LayerGroupNormConv, Wav2Vec2Model
+
+# Kernels and strides of every wav2vec2 (Baevski et al. 2020, section 4.2); core builds them in.
+KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
+PASS_BYTES = 1 << 30  # of one block of convolutions or one encoder window
+CHUNK_BYTES = 2 << 30  # activations of one chunk of the largest separator, MelBand-RoFormer
 
 
 class SingerVocalSeparation(io.ComfyNode):
@@ -23,9 +48,9 @@ class SingerVocalSeparation(io.ComfyNode):
             search_aliases=["vocal remover", "stems", "demucs", "acapella", "instrumental", "uvr"],
             inputs=[
                 io.Audio.Input("audio", tooltip="The song: 8 to 192 kHz, mono to 7.1."),
-                io.Combo.Input(
+                widget(
+                    SongSettings,
                     "separator",
-                    options=SEPARATORS,
                     default="kim_vocal_2",
                     tooltip="kim_vocal_2: the authors' choice, 67 MB; hdemucs: 335 MB; mel_band_roformer: "
                     "913 MB, best and slowest; none: the song is vocals already. Files go to "
@@ -42,12 +67,8 @@ class SingerVocalSeparation(io.ComfyNode):
 
     @classmethod
     @needs_library
-    def execute(cls, audio: Any, separator: str) -> io.NodeOutput:
-        from .separator import ManagedSeparator
-        from .sound import progress_bar, to_audio, to_waveform
-
-        waveform = to_waveform(audio, "audio")
-        vocals, rest = ManagedSeparator(separator).separate(waveform, progress_bar())
+    def execute(cls, audio: Input.Audio, separator: str) -> io.NodeOutput:
+        vocals, rest = separated(separator, to_waveform(audio, "audio"), progress_bar())
         return io.NodeOutput(to_audio(vocals), to_audio(rest))
 
 
@@ -68,16 +89,8 @@ class SingerAudioEncode(io.ComfyNode):
                     tooltip="wav2vec2-base-960h for the published models. Not connected: log-mel energies, "
                     "for small models trained on them.",
                 ),
-                frame_rate("Frames per second of the video. The model was trained at 25."),
-                io.Float.Input(
-                    "levelling",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="0 to 1: how far quiet verses are brought to the loudness of the whole. 0 = off, "
-                    "the reference.",
-                ),
+                widget(SongSettings, "fps"),
+                widget(SongSettings, "levelling"),
                 io.Int.Input(
                     "sub_frames",
                     default=4,
@@ -106,25 +119,15 @@ class SingerAudioEncode(io.ComfyNode):
     @needs_library
     def execute(
         cls,
-        audio: Any,
+        audio: Input.Audio,
         fps: float,
         levelling: float,
         sub_frames: int,
         bands: int,
-        audio_encoder: Any = None,
+        audio_encoder: AudioEncoderModel | None = None,
     ) -> io.NodeOutput:
-        from singer_core.audio.activity import level_vocals, with_activity
-        from singer_core.audio.logmel import LogMelFrontEnd
-        from singer_core.audio.wav2vec2 import Wav2Vec2FrontEnd
-
-        from .encoder import loaded_encoder
-        from .sound import progress_bar, to_waveform
-
         waveform = to_waveform(audio, "audio")
-        if audio_encoder is None:
-            front_end: Any = LogMelFrontEnd(sub_frames, bands)
-        else:
-            front_end = Wav2Vec2FrontEnd(loaded_encoder(audio_encoder))
+        front_end = LogMelFrontEnd(sub_frames, bands) if audio_encoder is None else hearing(audio_encoder)
         heard = level_vocals(waveform, levelling) if levelling else waveform
         features = front_end.encode(heard, fps, progress=progress_bar())
         return io.NodeOutput(with_activity(features, waveform))
@@ -133,8 +136,6 @@ class SingerAudioEncode(io.ComfyNode):
 class SingerMotionWeights(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        response = {"min": 0.0, "max": 1.0, "step": 0.05, "default": 0.0}
-        weight = {"min": 0.0, "max": 4.0, "step": 0.05, "default": 1.0}
         return io.Schema(
             node_id="SingerMotionWeights",
             display_name="SINGER Motion Weights",
@@ -151,31 +152,19 @@ class SingerMotionWeights(io.ComfyNode):
                     tooltip="The whole song, for beats and loudness. Without it `beat` and `loudness` do "
                     "nothing.",
                 ),
-                io.Float.Input(
-                    "pose", **weight, tooltip="Weight of head and body; 1 = as trained, 0 = none."
-                ),
-                io.Float.Input("face", **weight, tooltip="Weight of the face; 1 = as trained, 0 = none."),
-                io.Float.Input("lip", **weight, tooltip="Weight of the lips; 1 = as trained, 0 = none."),
-                io.Float.Input(
+                *(widget(MotionResponse, name) for name in ("pose", "face", "lip")),
+                widget(
+                    MotionResponse,
                     "beat",
-                    min=0.0,
-                    max=4.0,
-                    step=0.05,
-                    default=0.0,
                     tooltip="On a beat the pose weight is (1 + this) times as large. Needs `mix`.",
                 ),
-                io.Float.Input(
+                widget(
+                    MotionResponse,
                     "loudness",
-                    **response,
                     tooltip="0 to 1: how far the face follows loudness; at 1 its weight doubles 20 dB above "
                     "the median. Needs `mix`.",
                 ),
-                io.Float.Input(
-                    "silence",
-                    **response,
-                    tooltip="0 to 1: how far the lip weight sinks where nothing is sung. The built-in model "
-                    "closes its mouth best at 0.",
-                ),
+                widget(MotionResponse, "silence"),
             ],
             outputs=[SingerWeights.Output(display_name="weights", tooltip="Pose, face and lip per frame.")],
         )
@@ -184,20 +173,15 @@ class SingerMotionWeights(io.ComfyNode):
     @needs_library
     def execute(
         cls,
-        singer_audio: Any,
+        singer_audio: AudioFeatures,
         pose: float,
         face: float,
         lip: float,
         beat: float,
         loudness: float,
         silence: float,
-        mix: Any = None,
+        mix: Input.Audio | None = None,
     ) -> io.NodeOutput:
-        from singer_core.audio.activity import loudness_curve
-        from singer_core.audio.motion import MotionResponse, beat_times, motion_weights
-
-        from .sound import to_waveform
-
         response = MotionResponse(pose, face, lip, beat, loudness, silence)
         song = None if mix is None else to_waveform(mix, "mix")
         frames, fps = singer_audio.frames, singer_audio.fps
@@ -210,3 +194,81 @@ class SingerMotionWeights(io.ComfyNode):
             beats=beat_times(song) if song and beat else None,
         )
         return io.NodeOutput(weights.tensor)
+
+
+def separated(name: str, song: Waveform, progress: Callable[[float], None]) -> tuple[Waveform, Waveform]:
+    """(vocals, accompaniment); the separator's network is owned by a patcher and loaded right before use.
+
+    Kim_Vocal_2 has no network of torch: onnxruntime keeps it, on core's device where it can.
+    """
+    device = mm.get_torch_device()
+    at_once = device if name == "kim_vocal_2" else None
+    separator = load_separator(name, folders.paths_of(folders.SEPARATION), at_once)
+    network = getattr(separator, "module", None)
+    if network is not None:
+        # Layers of others do not cast their weights, so they are loaded whole.
+        patcher = ModelPatcher(network, device, mm.unet_offload_device())
+        mm.load_models_gpu([patcher], memory_required=CHUNK_BYTES, force_full_load=True)
+    return separator.separate(song, progress)
+
+
+def hearing(audio_encoder: AudioEncoderModel) -> Wav2Vec2FrontEnd:
+    """The library's front end on an AUDIO_ENCODER, loaded. Raises ValueError where it is no wav2vec2."""
+    model = audio_encoder.model
+    if not hasattr(model, "feature_projection"):
+        raise ValueError(
+            f"`audio_encoder` is a {type(model).__name__}; SINGER hears through wav2vec2. Load "
+            "wav2vec2-base-960h with `Load Audio Encoder`."
+        )
+    mm.load_models_gpu([audio_encoder.patcher], memory_required=PASS_BYTES)
+    return Wav2Vec2FrontEnd(CoreWav2Vec2(model, audio_encoder.load_device))
+
+
+class CoreWav2Vec2:
+    """A loaded `comfy.audio_encoders.wav2vec2.Wav2Vec2Model`, seen as transformers' class of that name.
+
+    Both are one network with the same parameter names; what differs is where activations and sizes stand.
+    """
+
+    def __init__(self, model: Wav2Vec2Model, device: torch.device) -> None:
+        encoder, layers = model.encoder, list(model.feature_extractor.conv_layers)
+        self.config = SimpleNamespace(
+            num_hidden_layers=len(encoder.layers),
+            hidden_size=encoder.layer_norm.weight.shape[0],
+            conv_kernel=KERNELS,
+            conv_stride=STRIDES,
+            do_stable_layer_norm=encoder.do_stable_layer_norm,
+        )
+        self.feature_extractor = SimpleNamespace(conv_layers=[_first_layer(layers[0], device), *layers[1:]])
+        self.feature_projection = lambda x: (model.feature_projection(x),)
+        self.encoder = encoder
+        self._device = device
+
+    def parameters(self) -> Iterator[Tensor]:
+        """One tensor on the device that computes; weights may lie elsewhere until they are used."""
+        yield torch.empty(0, device=self._device)
+
+    def eval(self) -> CoreWav2Vec2:
+        return self
+
+    def requires_grad_(self, _requires: bool) -> CoreWav2Vec2:
+        return self
+
+
+class _FirstLayer:
+    """The first convolution with its norm, whose statistics the front end takes over the whole song."""
+
+    def __init__(self, layer: LayerGroupNormConv, norm: nn.Module) -> None:
+        self.conv, self.layer_norm, self.activation, self._layer = layer.conv, norm, F.gelu, layer
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._layer(x)
+
+
+def _first_layer(layer: LayerGroupNormConv, device: torch.device) -> _FirstLayer:
+    norm = layer.layer_norm
+    if isinstance(norm, nn.GroupNorm):
+        own = nn.GroupNorm(norm.num_groups, norm.num_channels, norm.eps, device=device)
+        own.load_state_dict({"weight": norm.weight, "bias": norm.bias})
+        norm = own
+    return _FirstLayer(layer, norm)

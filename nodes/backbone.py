@@ -11,9 +11,9 @@ Face-locator features and the SFM come in through core's patches `input_block_pa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TypeVar
 
 import comfy.ops
 import comfy.utils
@@ -23,19 +23,19 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor, nn
 
 from singer_core import constants
-from singer_core.network.adapter import SingerAdapter
+from singer_core.network.adapter import SingerAdapter, SiteModules
 from singer_core.network.architecture import Architecture
 from singer_core.network.conditions import Branch, ClipConditions, KeysValues, ReferenceFeatures
 from singer_core.network.layers import Toolkit, attend_with_reference
 
-if TYPE_CHECKING:
-    from .run import RunConditions
+from .run import RunConditions
+from .sockets import Options
 
 # Keys in `transformer_options` for the time of one forward.
 CLIP = "singer_clip"
 BANK = "singer_bank"
 
-Options = dict[str, Any]
+M = TypeVar("M", bound=nn.Module)
 
 
 class WidthFactor(float):
@@ -50,7 +50,7 @@ class WidthFactor(float):
     __rmul__ = __mul__
 
 
-def unet_config(arch: Architecture) -> dict[str, Any]:
+def unet_config(arch: Architecture) -> dict[str, object]:
     """Arguments for core's `UNetModel`. Lists, because core's LoRA map needs `num_res_blocks` as one."""
     with_transformers = arch.levels - 1
     return {
@@ -80,13 +80,21 @@ class SingerUNet(UNetModel):
     Conditions come as keywords: `singer_run`, and `singer_branches`, the branch of each chunk of the batch.
     """
 
-    def __init__(self, architecture: Architecture, **core: Any) -> None:
-        super().__init__(**core)
-        kit = Toolkit(core["operations"], optimized_attention, core["dtype"], core["device"])
+    def __init__(
+        self,
+        architecture: Architecture,
+        *,
+        operations: type,
+        dtype: torch.dtype,
+        device: torch.device | None,
+        **core: object,
+    ) -> None:
+        super().__init__(**core, operations=operations, dtype=dtype, device=device)
+        kit = Toolkit(operations, optimized_attention, dtype, device)
         self.adapter = SingerAdapter(architecture, kit)
         for name, transformer in _transformers(self, core):
-            transformer.__class__ = SiteTransformer
-            transformer.site = (self.adapter.site(name),)  # a tuple, so that it is not registered twice
+            site = (self.adapter.site(name),)  # a tuple, so that it is not registered twice
+            _become(SiteTransformer, transformer).site = site
             _attend_to_reference(transformer, name)
         if self.adapter.self_adaptive_filter is not None:
             self.middle_block.append(SpectralFilter(self.adapter.self_adaptive_filter))
@@ -97,11 +105,11 @@ class SingerUNet(UNetModel):
         timesteps: Tensor | None = None,
         context: Tensor | None = None,
         y: Tensor | None = None,
-        control: Any = None,
+        control: dict[str, list[Tensor]] | None = None,
         transformer_options: Options | None = None,
         singer_run: RunConditions | None = None,
         singer_branches: Sequence[Branch] = (),
-        **kwargs: Any,
+        **kwargs: object,
     ) -> Tensor:
         options = {} if transformer_options is None else transformer_options
         if singer_run is not None:
@@ -112,7 +120,7 @@ class SingerUNet(UNetModel):
 class ReferenceUNet(UNetModel):
     """Core's UNet that notes what its self-attentions attend to; it has no output layer."""
 
-    def __init__(self, **core: Any) -> None:
+    def __init__(self, **core: object) -> None:
         super().__init__(**core)
         self.out = nn.Identity()
         for name, transformer in _transformers(self, core):
@@ -143,9 +151,11 @@ def reference_features(
 class SiteTransformer(SpatialTransformer):
     """Core's spatial transformer, then the adapter's site."""
 
-    site: tuple[nn.Module]
+    site: tuple[SiteModules]
 
-    def forward(self, x: Tensor, context: Any = None, transformer_options: Options | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, context: Tensor | None = None, transformer_options: Options | None = None
+    ) -> Tensor:
         options = {} if transformer_options is None else transformer_options
         x = super().forward(x, context, options)
         clip = options.get(CLIP)
@@ -206,12 +216,12 @@ class SpectralFilter(nn.Module):
         return x
 
 
-def core_names(config: dict[str, Any]) -> dict[str, str]:
+def core_names(config: Mapping[str, object]) -> dict[str, str]:
     """diffusers' name of each tensor -> core's. Lists a few that SD1.5 does not have, too."""
     return comfy.utils.unet_to_diffusers(config)
 
 
-def _transformers(unet: UNetModel, config: dict[str, Any]) -> list[tuple[str, SpatialTransformer]]:
+def _transformers(unet: UNetModel, config: Mapping[str, object]) -> list[tuple[str, SpatialTransformer]]:
     """(diffusers' path, module) of every spatial transformer."""
     end = ".proj_in.weight"
     names = {ours: theirs for theirs, ours in core_names(config).items() if theirs.endswith(end)}
@@ -224,8 +234,14 @@ def _transformers(unet: UNetModel, config: dict[str, Any]) -> list[tuple[str, Sp
 
 def _attend_to_reference(transformer: SpatialTransformer, name: str) -> None:
     attention = transformer.transformer_blocks[0].attn1
-    attention.__class__ = ReferenceAttention
-    attention.site_name = name
+    _become(ReferenceAttention, attention).site_name = name
+
+
+def _become(kind: type[M], module: nn.Module) -> M:
+    """The module as one of a subclass: core names the classes that it builds with."""
+    module.__class__ = kind
+    assert isinstance(module, kind)
+    return module
 
 
 def _with_clip(options: Options, clip: ClipConditions) -> Options:
@@ -248,7 +264,7 @@ def _add_face(clip: ClipConditions, h: Tensor, options: Options) -> Tensor:
 
 
 def _run_filter(
-    layer: SpectralFilter, x: Tensor, _emb: Tensor, _context: Any, options: Options, *_rest: Any
+    layer: SpectralFilter, x: Tensor, _emb: Tensor, _context: object, options: Options, *_rest: object
 ) -> Tensor:
     """Core's `forward_timestep_embed_patch` for the SFM."""
     clip: ClipConditions = options[CLIP]

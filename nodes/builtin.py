@@ -17,8 +17,8 @@ from singer_core.portrait.portrait import Portrait, prepare_portrait
 from singer_core.settings import PAPER
 from singer_core.weights import open_weights
 
-from .loading import load_singer
-from .sound import to_audio
+from .model import load_singer
+from .sockets import to_audio
 
 
 def builtin_model() -> ModelPatcher:

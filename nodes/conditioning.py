@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from comfy.sd import VAE
 from comfy_api.latest import io
+from torch import Tensor
+
+from singer_core.audio.features import AudioFeatures
+from singer_core.portrait.portrait import Portrait
+from singer_core.settings import SingerOptions
 
 from .library import needs_library
 from .sockets import SingerAudio, SingerPortraitType, SingerWeights
+from .song import condition_song, empty_latents, frames_from
+from .widgets import widget
 
 
 class SingerConditioning(io.ComfyNode):
@@ -47,21 +53,13 @@ class SingerConditioning(io.ComfyNode):
                     tooltip="Number of frames; 0 = to the end of the song. KSampler takes an even number up "
                     "to 30, `Sample SINGER Video` any.",
                 ),
-                io.Int.Input(
+                widget(
+                    SingerOptions,
                     "motion_frames",
-                    default=2,
-                    min=1,
-                    max=16,
                     advanced=True,
                     tooltip="Frames before the first one that the network is shown; trained with 2.",
                 ),
-                io.Boolean.Input(
-                    "brighten_bright",
-                    default=True,
-                    advanced=True,
-                    tooltip="Stretch pictures without a pixel below mid-grey once more, as the authors' code "
-                    "does by accident.",
-                ),
+                widget(SingerOptions, "brighten_bright"),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive", tooltip="With portrait and song."),
@@ -74,21 +72,18 @@ class SingerConditioning(io.ComfyNode):
     @needs_library
     def execute(
         cls,
-        vae: Any,
-        portrait: Any,
-        singer_audio: Any,
+        vae: VAE,
+        portrait: Portrait,
+        singer_audio: AudioFeatures,
         first_frame: int,
         length: int,
         motion_frames: int,
         brighten_bright: bool,
-        weights: Any = None,
-        previous_frames: Any = None,
+        weights: Tensor | None = None,
+        previous_frames: Tensor | None = None,
     ) -> io.NodeOutput:
-        from .song import condition_song, empty_latents, frames_from
-
         frames = frames_from(singer_audio, first_frame, length)
-        song = condition_song(
+        positive, negative = condition_song(
             vae, portrait, singer_audio, first_frame, weights, previous_frames, motion_frames, brighten_bright
         )
-        positive, negative = song
         return io.NodeOutput(positive, negative, {"samples": empty_latents(portrait, frames)})

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from singer_core.downloads import FILES, ModelFile, download
 
-from .library import needs_library
+from .library import needs_library, progress_bar
 
 NAMES = [name for name, file in FILES.items() if file.repository]
 
@@ -49,8 +49,6 @@ class SingerDownload(io.ComfyNode):
     @classmethod
     @needs_library
     def execute(cls, file: str, accept_terms: bool) -> io.NodeOutput:
-        from .sound import progress_bar
-
         known = FILES[file]
         if not accept_terms:
             raise ValueError(

@@ -1,19 +1,28 @@
-"""Measure a finished video inside the graph."""
+"""Measure a finished video inside the graph.
+
+The library's metrics are a third of its modules and wanted here alone: they are imported when a node runs.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import folder_paths
-import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import Input, io, ui
+from torch import Tensor
 
-from .library import needs_library
-from .sockets import FaceLandmarksType, SingerPortraitType, frame_rate
+from singer_core import constants
+from singer_core.audio.waveform import Waveform, read_audio, to_mono
+from singer_core.portrait.image import to_tensor
+from singer_core.portrait.portrait import Portrait
+
+from .library import needs_library, progress_bar
+from .sockets import FaceLandmarksType, Landmarks, SingerPortraitType, frame_rate, to_waveform
 
 if TYPE_CHECKING:
     from singer_core.evaluation.footage import Footage
+    from singer_core.evaluation.mouth import FaceTrack
 
 WEIGHTS = "evaluation"  # folder of models/
 
@@ -84,23 +93,20 @@ class SingerEvaluate(io.ComfyNode):
     @needs_library
     def execute(
         cls,
-        video: Any,
+        video: Input.Video | Tensor,
         fps: float,
         clip_frames: int,
-        audio: Any = None,
-        vocals: Any = None,
-        portrait: Any = None,
-        face_landmarks: Any = None,
-        reference: Any = None,
+        audio: Input.Audio | None = None,
+        vocals: Input.Audio | None = None,
+        portrait: Portrait | None = None,
+        face_landmarks: Landmarks | None = None,
+        reference: Input.Video | Tensor | None = None,
         overlap: int = 0,
     ) -> io.NodeOutput:
         from singer_core.evaluation.evaluate import Material, evaluate
         from singer_core.evaluation.mouth import portrait_lip_box
         from singer_core.evaluation.plots import poster
         from singer_core.evaluation.report import report_text
-        from singer_core.portrait.image import to_tensor
-
-        from .sound import progress_bar
 
         footage, own_sound = _footage(video, fps, "video")
         song = _mono(audio, "audio") if audio is not None else own_sound
@@ -122,13 +128,11 @@ class SingerEvaluate(io.ComfyNode):
         return io.NodeOutput(text, plots, ui=ui.PreviewText(text))
 
 
-def _footage(video: Any, fps: float, socket: str) -> tuple[Footage, Any]:
+def _footage(video: Input.Video | Tensor, fps: float, socket: str) -> tuple[Footage, Waveform | None]:
     """(frames, their sound or None) of a VIDEO or an IMAGE (s, H, W, c)."""
-    from singer_core import constants
-    from singer_core.audio.waveform import read_audio
     from singer_core.evaluation.footage import footage_of, open_footage
 
-    if isinstance(video, torch.Tensor):
+    if isinstance(video, Tensor):
         return footage_of(video[..., :3].movedim(-1, 1), fps, socket), None
     source = video.get_stream_source()
     if isinstance(source, str) and video.get_active_trim_window() == (0.0, 0.0):
@@ -140,16 +144,11 @@ def _footage(video: Any, fps: float, socket: str) -> tuple[Footage, Any]:
     return footage, None if parts.audio is None else _mono(parts.audio, socket)
 
 
-def _mono(audio: Any, socket: str) -> Any:
-    """The waveform of an AUDIO, one channel."""
-    from singer_core.audio.waveform import to_mono
-
-    from .sound import to_waveform
-
+def _mono(audio: Input.Audio, socket: str) -> Waveform:
     return to_mono(to_waveform(audio, socket))
 
 
-def _track(landmarks: Any, footage: Footage) -> Any:
+def _track(landmarks: Landmarks, footage: Footage) -> FaceTrack:
     """Core's FACE_LANDMARKS of every frame, scaled to the video; the first face of each counts."""
     from singer_core.evaluation.mouth import track_of
 

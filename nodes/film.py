@@ -21,7 +21,7 @@ from singer_core.portrait.portrait import Portrait
 from singer_core.render.canvas import Canvas, bare, in_one_picture, pasted, side_by_side
 from singer_core.render.video import VideoWriter
 
-from .sound import to_waveform
+from .sockets import to_waveform
 
 DECODED_BYTES = 200e6  # of pictures that wait in main memory to be written
 DECODED_FRAMES = 64  # at most, so that cancel is heard

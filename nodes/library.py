@@ -7,9 +7,19 @@ import sys
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any
+from typing import ParamSpec, TypeVar
+
+import comfy.model_management
+import comfy.utils
 
 FOLDER = Path(__file__).resolve().parent.parent / "singer_core"
+TICKS = 1000  # of a progress bar
+
+# Packages whose name on PyPI is not the name they are imported by.
+_PYPI = {"pywt": "pywavelets", "imageio_ffmpeg": "imageio-ffmpeg"}
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def provide() -> None:
@@ -26,15 +36,11 @@ def provide() -> None:
     spec.loader.exec_module(module)
 
 
-# Packages whose name on PyPI is not the name they are imported by.
-_PYPI = {"pywt": "pywavelets", "imageio_ffmpeg": "imageio-ffmpeg"}
-
-
-def needs_library(execute: Callable[..., Any]) -> Callable[..., Any]:
-    """For `execute` of a node, which imports the library: says what to install where a package is missing."""
+def needs_library(execute: Callable[P, T]) -> Callable[P, T]:
+    """For `execute` of a node, which calls the library: says what to install where a package is missing."""
 
     @functools.wraps(execute)
-    def run(*given: Any, **named: Any) -> Any:
+    def run(*given: P.args, **named: P.kwargs) -> T:
         try:
             return execute(*given, **named)
         except ModuleNotFoundError as error:
@@ -45,3 +51,14 @@ def needs_library(execute: Callable[..., Any]) -> Callable[..., Any]:
             ) from error
 
     return run
+
+
+def progress_bar() -> Callable[[float], None]:
+    """A report for the library's long jobs; raises where the user has pressed cancel."""
+    bar = comfy.utils.ProgressBar(TICKS)
+
+    def report(done: float) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        bar.update_absolute(round(done * TICKS))
+
+    return report

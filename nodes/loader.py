@@ -5,11 +5,14 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
-from singer_core.settings import OFFICIAL
+from singer_core.settings import OFFICIAL, SingerOptions
 
 from . import folders
+from .builtin import builtin_model, builtin_portrait, builtin_song, builtin_vae
 from .library import needs_library
+from .model import load_singer
 from .sockets import SingerPortraitType
+from .widgets import widget
 
 WEIGHT_DTYPES = {
     "default": None,
@@ -51,21 +54,8 @@ class SingerModelLoader(io.ComfyNode):
                     tooltip="official: linear, as the authors sample; as trained: scaled linear, as the "
                     "weights were trained.",
                 ),
-                io.Combo.Input(
-                    "reference_rows",
-                    options=["alternating", "portrait"],
-                    default="alternating",
-                    advanced=True,
-                    tooltip="How frames read the portrait. alternating: under unconditional and conditional "
-                    "tokens in turn, as the authors' code does; portrait: always under the portrait's "
-                    "tokens, which may flicker less.",
-                ),
-                io.Boolean.Input(
-                    "round_reference",
-                    default=True,
-                    advanced=True,
-                    tooltip="Pass the portrait's features through 16-bit floats, as the authors' code does.",
-                ),
+                widget(SingerOptions, "reference_rows"),
+                widget(SingerOptions, "round_reference"),
             ],
             outputs=[
                 io.Model.Output(
@@ -84,8 +74,6 @@ class SingerModelLoader(io.ComfyNode):
         reference_rows: str,
         round_reference: bool,
     ) -> io.NodeOutput:
-        from .loading import load_singer
-
         options = OFFICIAL.but(
             noise_schedule=SCHEDULES[noise_schedule],
             reference_rows=reference_rows,
@@ -125,6 +113,4 @@ class SingerDemoLoader(io.ComfyNode):
     @classmethod
     @needs_library
     def execute(cls) -> io.NodeOutput:
-        from .builtin import builtin_model, builtin_portrait, builtin_song, builtin_vae
-
         return io.NodeOutput(builtin_model(), builtin_vae(), builtin_portrait(), builtin_song())

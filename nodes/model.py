@@ -1,4 +1,4 @@
-"""SINGER as a MODEL of ComfyUI: configuration, conditions of a batch, memory estimate.
+"""SINGER as a MODEL of ComfyUI: a checkpoint in core's UNets, conditions of a batch, memory estimate.
 
 What a run is conditioned on is worked out in a wrapper around the sampler: all weights are loaded then, core
 has prepared its own conditions, and what is made there dies with the run.
@@ -6,31 +6,43 @@ has prepared its own conditions, and what is made there dies with the run.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from pathlib import Path
 
-import comfy.conds
 import comfy.latent_formats
 import comfy.model_base
-import comfy.model_management
+import comfy.model_management as mm
+import comfy.model_patcher
+import comfy.ops
 import comfy.supported_models_base
 import torch
+from comfy.conds import CONDConstant, CONDCrossAttn, CONDRegular
+from comfy.context_windows import IndexListContextWindow
 from comfy.model_patcher import ModelPatcher
-from torch import Tensor
+from comfy.patcher_extension import WrappersMP
+from comfy.samplers import CFGGuider
+from torch import Tensor, nn
 
 from singer_core import constants
 from singer_core.network.adapter import SingerAdapter
 from singer_core.network.architecture import Architecture
+from singer_core.network.checkpoint import VARIANTS, Checkpoint, open_checkpoint, our_key
 from singer_core.network.conditions import UNCONDITIONAL, Branch, ReferenceFeatures
-from singer_core.settings import OFFICIAL, NoiseSchedule, SingerOptions
+from singer_core.settings import NoiseSchedule, SingerOptions
 
-from .backbone import SingerUNet, reference_features, unet_config
+from .backbone import ReferenceUNet, SingerUNet, core_names, reference_features, unet_config
+from .patching import OPTIONS
 from .run import RunConditions, make_run
 from .sockets import BRANCH, SONG, SongConditions
 
+logger = logging.getLogger(__name__)
+
+State = dict[str, Tensor]
+
 REFERENCE = "singer_reference"  # key of the reference UNet among the patcher's additional models
-OPTIONS = "singer_options"  # key of the SingerOptions in the patcher's transformer options
 
 # diffusers' name of a noise schedule -> core's, which calls diffusers' "scaled_linear" linear.
 CORE_SCHEDULES: dict[NoiseSchedule, str] = {"linear": "sqrt_linear", "scaled_linear": "linear"}
@@ -41,10 +53,98 @@ ROW_VALUES = 32
 RUN_VALUES = 136
 
 
+def load_singer(
+    path: str, options: SingerOptions, dtype: torch.dtype | None = None, disable_dynamic: bool = False
+) -> ModelPatcher:
+    """A MODEL from `net.pth` of SINGER or Hallo, or its safetensors conversion.
+
+    options   what the MODEL starts with; its noise schedule is built in
+    dtype     of the weights; None = what core prefers on this machine
+    Raises FileNotFoundError, and RuntimeError for a file that is something else.
+    """
+    model = build_singer(open_checkpoint(Path(path)), options, dtype, disable_dynamic)
+    # Core builds the model again from this where it needs one without dynamic offloading.
+    model.cached_patcher_init = (load_singer, (path, options, dtype))
+    return model
+
+
+def build_singer(
+    checkpoint: Checkpoint,
+    options: SingerOptions,
+    dtype: torch.dtype | None = None,
+    disable_dynamic: bool = False,
+) -> ModelPatcher:
+    """A MODEL from an opened checkpoint."""
+    if checkpoint.variant == "stage1":
+        raise RuntimeError(
+            f"{checkpoint.file.path.name} holds {VARIANTS['stage1']}: a start for training that cannot sing. "
+            "Choose the `net.pth` of SINGER or Hallo."
+        )
+    denoiser, reference = split_state(checkpoint)
+    config = _config(checkpoint, denoiser, options.noise_schedule, dtype)
+    model = SingerModel(config, checkpoint.architecture, device=mm.unet_offload_device())
+    patcher = _owned(model, model.diffusion_model, denoiser, disable_dynamic)
+    companion = _reference_unet(config, checkpoint.architecture)
+    patcher.set_additional_models(REFERENCE, [_owned(companion, companion, reference, disable_dynamic)])
+    patcher.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, "singer", condition_run)
+    patcher.model_options["transformer_options"][OPTIONS] = options
+    name, weights = checkpoint.file.path.name, config.unet_config["dtype"]
+    logger.info("%s: %s, weights in %s", name, VARIANTS[checkpoint.variant], weights)
+    return patcher
+
+
+def split_state(checkpoint: Checkpoint) -> tuple[State, State]:
+    """Tensors of (denoising UNet with adapter, reference UNet) under core's names; dead ones are left out."""
+    arch = checkpoint.architecture
+    names = core_names(unet_config(arch))
+    denoiser: State = {}
+    reference: State = {}
+    for key in checkpoint.file.shapes:
+        ours = our_key(key, arch)
+        if ours is None:
+            continue
+        part, _, name = ours.partition(".")
+        target = reference if part == "reference_unet" else denoiser
+        target[ours if part == "adapter" else names[name]] = checkpoint.file.tensor(key)
+    return denoiser, reference
+
+
+def _config(
+    checkpoint: Checkpoint, state: State, schedule: NoiseSchedule, dtype: torch.dtype | None
+) -> SingerConfig:
+    config = SingerConfig(checkpoint.architecture, schedule)
+    supported = config.supported_inference_dtypes
+    if dtype is None:
+        values = sum(tensor.numel() for tensor in state.values())
+        stored = state["input_blocks.0.0.weight"].dtype
+        dtype = mm.unet_dtype(model_params=values, supported_dtypes=supported, weight_dtype=stored)
+    config.set_inference_dtype(dtype, mm.unet_manual_cast(dtype, mm.get_torch_device(), supported))
+    return config
+
+
+def _reference_unet(config: SingerConfig, arch: Architecture) -> ReferenceUNet:
+    dtype = config.unet_config["dtype"]
+    operations = comfy.ops.pick_operations(dtype, config.manual_cast_dtype)
+    unet = ReferenceUNet(
+        **unet_config(arch), dtype=dtype, operations=operations, device=mm.unet_offload_device()
+    )
+    unet.eval().requires_grad_(False)
+    mm.archive_model_dtypes(unet)
+    return unet
+
+
+def _owned(owned: nn.Module, module: nn.Module, state: State, disable_dynamic: bool) -> ModelPatcher:
+    """A patcher that owns `owned`, whose `module` is filled from `state`."""
+    kind = ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
+    patcher = kind(owned, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device())
+    module.load_state_dict(state, assign=patcher.is_dynamic())
+    return patcher
+
+
 class SingerConfig(comfy.supported_models_base.BASE):
     """Core's description of the model: SD1.5 latents, v-prediction, zero terminal signal-to-noise ratio."""
 
-    unet_extra_config: dict[str, Any] = {}  # noqa: RUF012 - core's attribute
+    unet_extra_config: dict[str, object] = {}  # noqa: RUF012 - core's attribute
     latent_format = comfy.latent_formats.SD15
     supported_inference_dtypes = [torch.float16, torch.bfloat16, torch.float32]  # noqa: RUF012
     memory_usage_factor = 1.0
@@ -69,23 +169,28 @@ class SingerModel(comfy.model_base.BaseModel):
         self.architecture = arch
 
     def resize_cond_for_context_window(
-        self, cond_key: str, cond_value: Any, window: Any, *_rest: Any, **_named: Any
-    ) -> Any:
+        self,
+        cond_key: str,
+        cond_value: CONDRegular,
+        window: IndexListContextWindow,
+        *_rest: object,
+        **_named: object,
+    ) -> CONDRegular | None:
         """Core's context windows: the window's frames, behind its anchor where it has one."""
         if cond_key != RUN:
             return cond_value if cond_key == BRANCHES else None
         anchor = getattr(window, "causal_anchor_index", None)
         anchors = [] if anchor is None or anchor < 0 else [anchor]
-        return comfy.conds.CONDConstant(cond_value.cond.window([*anchors, *window.index_list]))
+        return CONDConstant(cond_value.cond.window([*anchors, *window.index_list]))
 
-    def memory_required(self, input_shape: Any, cond_shapes: Any = None) -> float:
+    def memory_required(self, input_shape: Sequence[int], cond_shapes: object = None) -> float:
         """Bytes beside the weights, for latents ((branch f), 4, h, w).
 
         Core asks with the batch of the whole latents; what is longer than a clip is not run at once.
         """
         rows = min(input_shape[0], 2 * constants.MOTION_POSITIONS)
         unit = input_shape[-2] * input_shape[-1] * self.architecture.channels[0]
-        size = comfy.model_management.dtype_size(self.get_dtype_inference())
+        size = mm.dtype_size(self.get_dtype_inference())
         return (ROW_VALUES * rows + RUN_VALUES) * unit * size
 
 
@@ -93,13 +198,13 @@ class SingerModel(comfy.model_base.BaseModel):
 RUN, BRANCHES = "singer_run", "singer_branches"
 
 
-class BranchCond(comfy.conds.CONDConstant):
+class BranchCond(CONDConstant):
     """Which branch each chunk of a batch is: a list that grows as core joins chunks. Never a tensor."""
 
-    def can_concat(self, other: Any) -> bool:
+    def can_concat(self, other: CONDRegular) -> bool:
         return isinstance(other, BranchCond)
 
-    def concat(self, others: Any) -> list[Branch]:
+    def concat(self, others: Sequence[CONDRegular]) -> list[Branch]:
         return [branch for cond in (self, *others) for branch in cond.cond]
 
 
@@ -133,15 +238,15 @@ class ManagedNetwork:
 
 
 def condition_run(
-    executor: Any,
-    guider: Any,
+    executor: Callable[..., Tensor],
+    guider: CFGGuider,
     sigmas: Tensor,
-    extra_args: Any,
-    callback: Any,
+    extra_args: object,
+    callback: object,
     noise: Tensor,
-    *rest: Any,
-    **named: Any,
-) -> Any:
+    *rest: object,
+    **named: object,
+) -> Tensor:
     """Core's SAMPLER_SAMPLE wrapper: gives every condition of the run what the network needs.
 
     Conditions that share a song share all that is made of it, so core runs them as one batch.
@@ -161,20 +266,20 @@ def condition_run(
     return executor(guider, sigmas, extra_args, callback, noise, *rest, **named)
 
 
-def _conds(run: RunConditions, branch: Branch) -> dict[str, comfy.conds.CONDRegular]:
+def _conds(run: RunConditions, branch: Branch) -> dict[str, CONDRegular]:
     return {
-        "c_crossattn": comfy.conds.CONDCrossAttn(run.tokens[int(branch.portrait)]),
-        RUN: comfy.conds.CONDConstant(run),
+        "c_crossattn": CONDCrossAttn(run.tokens[int(branch.portrait)]),
+        RUN: CONDConstant(run),
         BRANCHES: BranchCond([branch]),
     }
 
 
-def _make(guider: Any, song: SongConditions, noise: Tensor) -> RunConditions:
+def _make(guider: CFGGuider, song: SongConditions, noise: Tensor) -> RunConditions:
     patcher: ModelPatcher = guider.model_patcher
     (reference,) = patcher.get_additional_models_with_key(REFERENCE)
     network = ManagedNetwork(patcher.model, reference, noise.device)
     branches = [cond[BRANCH] for conds in guider.conds.values() for cond in conds if BRANCH in cond]
-    options: SingerOptions = guider.model_options["transformer_options"].get(OPTIONS, OFFICIAL)
+    options: SingerOptions = guider.model_options["transformer_options"][OPTIONS]
     if UNCONDITIONAL not in branches:
         options = options.but(reference_scale=1.0, audio_scale=1.0)
     return make_run(

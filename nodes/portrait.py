@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
+import comfy.model_management as mm
 import folder_paths
+import torch
+from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
+from PIL import Image
+from torch import Tensor
+
+from singer_core.portrait.identity import embed_face, load_identity
+from singer_core.portrait.image import from_tensor, to_tensor
+from singer_core.portrait.landmarks import FaceLandmarks, choose_face
+from singer_core.portrait.masks import MaskOptions
+from singer_core.portrait.portrait import Portrait, prepare_portrait
+from singer_core.portrait.preview import overlay
+from singer_core.settings import PortraitSettings
 
 from . import folders
 from .library import needs_library
-from .sockets import FaceLandmarksType, SingerIdentity, SingerPortraitType
+from .sockets import FaceLandmarksType, FoundFace, Landmarks, SingerIdentity, SingerPortraitType
+from .widgets import widget
 
 
 class SingerIdentityLoader(io.ComfyNode):
@@ -37,17 +51,13 @@ class SingerIdentityLoader(io.ComfyNode):
     @classmethod
     @needs_library
     def execute(cls, identity_model: str) -> io.NodeOutput:
-        from .face import IdentityModel
-
-        return io.NodeOutput(
-            IdentityModel(folder_paths.get_full_path_or_raise(folders.IDENTITY, identity_model))
-        )
+        path = folder_paths.get_full_path_or_raise(folders.IDENTITY, identity_model)
+        return io.NodeOutput(IdentityModel(path))
 
 
 class SingerPortrait(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        side = {"min": 64, "max": 2048, "step": 64, "default": 512}
         return io.Schema(
             node_id="SingerPortrait",
             display_name="Prepare SINGER Portrait",
@@ -77,42 +87,9 @@ class SingerPortrait(io.ComfyNode):
                     tooltip="Of `Load SINGER Identity Model`; needs `face_landmarks`. Without it the "
                     "likeness is weaker.",
                 ),
-                io.Int.Input("width", **side, tooltip="Width of the crop in pixels, a multiple of 64."),
-                io.Int.Input("height", **side, tooltip="Height of the crop in pixels, a multiple of 64."),
-                io.Combo.Input(
-                    "crop",
-                    options=["face", "center", "squash"],
-                    default="face",
-                    tooltip="face: around the face; center: the middle of the picture; squash: the whole "
-                    "picture stretched to the crop's size, as the authors do.",
-                ),
-                io.Float.Input(
-                    "margin",
-                    default=0.4,
-                    min=0.0,
-                    max=3.0,
-                    step=0.05,
-                    tooltip="Room around the face on each side, in face heights; for crop = face.",
-                ),
-                io.Int.Input(
-                    "face_index",
-                    default=-1,
-                    min=-1,
-                    max=63,
-                    advanced=True,
-                    tooltip="Which of several faces sings, from 0 in the landmarks' order; -1 = the only "
-                    "one.",
-                ),
-                io.Float.Input(
-                    "lip_height",
-                    default=0.0,
-                    min=0.0,
-                    max=3.0,
-                    step=0.05,
-                    advanced=True,
-                    tooltip="Least height of the lip area in mouth widths; 0.9 leaves room for an open "
-                    "mouth, 0 = the authors'.",
-                ),
+                _side("width", "Width of the crop in pixels, a multiple of 64."),
+                _side("height", "Height of the crop in pixels, a multiple of 64."),
+                *(widget(PortraitSettings, name) for name in ("crop", "margin", "face_index", "lip_height")),
             ],
             outputs=[
                 SingerPortraitType.Output(
@@ -129,20 +106,113 @@ class SingerPortrait(io.ComfyNode):
     @needs_library
     def execute(
         cls,
-        image: Any,
+        image: Tensor,
         width: int,
         height: int,
         crop: str,
         margin: float,
         face_index: int,
         lip_height: float,
-        face_landmarks: Any = None,
-        face_mask: Any = None,
-        lip_mask: Any = None,
-        identity_model: Any = None,
+        face_landmarks: Landmarks | None = None,
+        face_mask: Tensor | None = None,
+        lip_mask: Tensor | None = None,
+        identity_model: IdentityModel | None = None,
     ) -> io.NodeOutput:
-        from .face import Face, overview, portrait_of
-
         face = Face(face_landmarks, face_mask, lip_mask, None if face_index < 0 else face_index)
         portrait = portrait_of(image, (height, width), face, identity_model, crop, margin, lip_height)
-        return io.NodeOutput(portrait, overview(portrait))
+        return io.NodeOutput(
+            portrait, to_tensor(overlay(portrait)).permute(1, 2, 0)[None]
+        )  # C H W -> 1 H W C
+
+
+def _side(name: str, tooltip: str) -> io.Input:
+    return io.Int.Input(name, default=512, min=64, max=2048, step=64, tooltip=tooltip)
+
+
+class IdentityModel:
+    """The identity network, owned by a patcher and loaded right before use."""
+
+    def __init__(self, path: str) -> None:
+        self.network = load_identity(path)
+        # Its layers do not cast their weights, so they are loaded whole.
+        self.patcher = ModelPatcher(
+            self.network, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device()
+        )
+
+    def embed(self, picture: Image.Image, face: FaceLandmarks) -> Tensor:
+        """(e,) un-normalised embedding of a face in an RGB picture."""
+        mm.load_models_gpu([self.patcher], force_full_load=True)
+        return embed_face(self.network, picture, face)
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """What says where the face is: core's FACE_LANDMARKS, or MASKs (1, H, W), and which of several."""
+
+    landmarks: Landmarks | None
+    face_mask: Tensor | None
+    lip_mask: Tensor | None
+    index: int | None
+
+
+def portrait_of(
+    image: Tensor,
+    size: tuple[int, int],
+    face: Face,
+    identity_model: IdentityModel | None,
+    crop: str,
+    margin: float,
+    lip_height: float,
+) -> Portrait:
+    """A portrait of `size` (H, W) from an IMAGE (1, H0, W0, 3). Raises ValueError naming the socket."""
+    if len(image) != 1:
+        raise ValueError(f"`image` holds {len(image)} pictures; SINGER needs one portrait. Pick one of them.")
+    picture = from_tensor(image[0, ..., :3].permute(2, 0, 1))  # H W C -> C H W
+    faces = None if face.landmarks is None else _faces(face.landmarks, picture)
+    return prepare_portrait(
+        picture,
+        size,
+        landmarks=faces,
+        face_mask=_mask(face.face_mask, "face_mask"),
+        lip_mask=_mask(face.lip_mask, "lip_mask"),
+        identity=_identity(identity_model, picture, faces, face.index),
+        face_index=face.index,
+        crop=crop,
+        margin=margin,
+        options=MaskOptions(lip_height=lip_height, authors_edge_cases=crop == "squash"),
+    )
+
+
+def _faces(landmarks: Landmarks, picture: Image.Image) -> list[FaceLandmarks]:
+    """Faces in the first frame of core's FACE_LANDMARKS."""
+    size = (picture.height, picture.width)
+    if tuple(landmarks["image_size"]) != size or len(landmarks["frames"]) != 1:
+        h, w = landmarks["image_size"]
+        raise ValueError(
+            f"`face_landmarks` are of {len(landmarks['frames'])} pictures of {w} x {h} pixels, `image` is "
+            f"one of {size[1]} x {size[0]}. Detect the landmarks on this picture."
+        )
+    return [points_of(face) for face in landmarks["frames"][0]]
+
+
+def points_of(face: FoundFace) -> FaceLandmarks:
+    return FaceLandmarks(torch.as_tensor(face["landmarks_xy"]))
+
+
+def _mask(mask: Tensor | None, socket: str) -> Tensor | None:
+    if mask is not None and mask.ndim == 3 and len(mask) != 1:
+        raise ValueError(f"`{socket}` holds {len(mask)} masks; one is accepted. Pick the portrait's.")
+    return mask
+
+
+def _identity(
+    model: IdentityModel | None, picture: Image.Image, faces: list[FaceLandmarks] | None, index: int | None
+) -> Tensor | None:
+    if model is None:
+        return None
+    if faces is None:
+        raise ValueError(
+            "`identity_model` needs `face_landmarks`, which align the face. Connect them, or disconnect the "
+            "identity model."
+        )
+    return model.embed(picture, choose_face(faces, index))

@@ -20,9 +20,8 @@ from torch import Tensor
 
 from singer_core.render.store import FORMAT, ClipStore, clean, fingerprint, work_folder
 
-from .guider import SplitGuider
-from .loading import load_singer
-from .model import REFERENCE, condition_run
+from .model import REFERENCE, condition_run, load_singer
+from .samplers import SplitGuider
 
 _NAME = "singer_name"  # attribute under which an object keeps its name
 

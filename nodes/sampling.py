@@ -1,4 +1,4 @@
-"""Sampling: the authors' noise and sampler, split guidance, and whole songs."""
+"""Sampling whole songs."""
 
 from __future__ import annotations
 
@@ -6,102 +6,13 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from singer_core.settings import SamplingSettings, SingerOptions
+from singer_core.settings import SingerOptions
 
 from .library import needs_library
 from .widgets import widget
 
 # Options of the library that say how a song is cut and held steady.
 FORM = ("clip_frames", "motion_frames", "overlap", "clip_noise", "hold_colours", "reanchor")
-
-
-class SingerNoise(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="SingerNoise",
-            display_name="SINGER Noise",
-            category="SINGER",
-            description="Draws noise in the order of the authors' script, so that the same seed gives the "
-            "same.",
-            search_aliases=["random noise", "seed", "parity"],
-            inputs=[
-                widget(SamplingSettings, "seed", "noise_seed", control_after_generate=True),
-                widget(
-                    SingerOptions,
-                    "clip_frames",
-                    tooltip="Frames of a clip, as in the sampler: each clip is drawn channel by channel.",
-                ),
-            ],
-            outputs=[io.Noise.Output(display_name="noise", tooltip="For any sampler with a NOISE socket.")],
-        )
-
-    @classmethod
-    @needs_library
-    def execute(cls, noise_seed: int, clip_frames: int) -> io.NodeOutput:
-        from .samplers import ClipNoise
-
-        return io.NodeOutput(ClipNoise(noise_seed, clip_frames))
-
-
-class SingerDDIM(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="SingerDDIM",
-            display_name="SINGER DDIM",
-            category="SINGER",
-            description="The authors' sampler: DDIM from a noise level without any signal. Use it with the "
-            "scheduler `simple`.",
-            search_aliases=["ddim", "sampler", "parity", "zero snr"],
-            inputs=[],
-            outputs=[
-                io.Sampler.Output(display_name="sampler", tooltip="Deterministic, for v-prediction models.")
-            ],
-        )
-
-    @classmethod
-    @needs_library
-    def execute(cls) -> io.NodeOutput:
-        from .samplers import ddim_sampler
-
-        return io.NodeOutput(ddim_sampler())
-
-
-class SingerGuider(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="SingerGuider",
-            display_name="SINGER Guider",
-            category="SINGER",
-            description="Guides towards the portrait and towards the song by scales of their own.",
-            search_aliases=["cfg", "guidance", "dual cfg", "audio cfg"],
-            inputs=[
-                io.Model.Input("model", tooltip="A SINGER or Hallo model."),
-                io.Conditioning.Input("positive", tooltip="Of `SINGER Conditioning`."),
-                io.Conditioning.Input("negative", tooltip="Of `SINGER Conditioning`."),
-                widget(SingerOptions, "reference_scale"),
-                widget(SingerOptions, "audio_scale"),
-                widget(SingerOptions, "guidance_rescale", "rescale"),
-            ],
-            outputs=[io.Guider.Output(display_name="guider", tooltip="For samplers with a GUIDER socket.")],
-        )
-
-    @classmethod
-    @needs_library
-    def execute(
-        cls,
-        model: Any,
-        positive: Any,
-        negative: Any,
-        reference_scale: float,
-        audio_scale: float,
-        rescale: float,
-    ) -> io.NodeOutput:
-        from .guider import SplitGuider
-
-        return io.NodeOutput(SplitGuider(model, positive, negative, reference_scale, audio_scale, rescale))
 
 
 class SingerSampler(io.ComfyNode):

@@ -1,32 +1,34 @@
-"""What our own sockets carry. Everything else travels in core's types.
+"""What sockets carry, our own and core's.
 
 SINGER_AUDIO      singer_core.audio.features.AudioFeatures
 SINGER_PORTRAIT   singer_core.portrait.portrait.Portrait
 SINGER_WEIGHTS    (s, 3) float32: pose, face and lip weight of each frame, 1 = as trained
-SINGER_IDENTITY   nodes.face.IdentityModel
-FACE_LANDMARKS    core's: {"frames": [[{"landmarks_xy": (478, 2)}, ...]], "image_size": (H, W), ...}
+SINGER_IDENTITY   nodes.portrait.IdentityModel
+FACE_LANDMARKS    core's: `Landmarks`
 
 A CONDITIONING entry of ours is [None, {"singer": SongConditions, "singer_branch": Branch}].
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypedDict
 
-from comfy_api.latest import io
+import numpy as np
+from comfy_api.latest import Input, io
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from singer_core.audio.features import AudioFeatures
-    from singer_core.portrait.portrait import Portrait
+from singer_core.audio.features import AudioFeatures
+from singer_core.audio.waveform import Waveform, check_waveform
+from singer_core.portrait.portrait import Portrait
 
 SingerAudio = io.Custom("SINGER_AUDIO")
 SingerPortraitType = io.Custom("SINGER_PORTRAIT")
 SingerWeights = io.Custom("SINGER_WEIGHTS")
 SingerIdentity = io.Custom("SINGER_IDENTITY")
 FaceLandmarksType = io.Custom("FACE_LANDMARKS")
+FaceDetectionType = io.Custom("FACE_DETECTION_MODEL")
 
 
 def frame_rate(tooltip: str) -> io.Float.Input:
@@ -36,6 +38,11 @@ def frame_rate(tooltip: str) -> io.Float.Input:
 
 SONG = "singer"
 BRANCH = "singer_branch"
+
+# Core's dictionaries, into which any node puts what it likes.
+Cond = dict[str, Any]
+Options = dict[str, Any]
+Conditioning = list[tuple[Tensor | None, Cond]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +65,37 @@ class SongConditions:
     first_noise: Tensor | None = None
 
 
-def find_song(conds: Any) -> SongConditions | None:
+def find_song(conds: Mapping[str, list[Cond]]) -> SongConditions | None:
     """The song in the conditions of a guider, {"positive": [dict, ...], ...}; None where there is none."""
     return next((cond[SONG] for part in conds.values() for cond in part if SONG in cond), None)
+
+
+class FoundFace(TypedDict):
+    """A face of core's landmarker: points (478, 2) and box (4,) in pixels of the picture."""
+
+    landmarks_xy: np.ndarray
+    bbox_xyxy: np.ndarray
+
+
+class Landmarks(TypedDict):
+    """FACE_LANDMARKS: the faces of each picture, and the pictures' (H, W)."""
+
+    frames: list[list[FoundFace]]
+    image_size: tuple[int, int]
+
+
+def to_waveform(audio: Input.Audio | None, socket: str) -> Waveform:
+    """The sound of an AUDIO socket. Raises ValueError where there is none, or several, or it is silent."""
+    if audio is None or audio["waveform"].numel() == 0:
+        raise ValueError(f"`{socket}` is empty. Load a song with sound.")
+    samples = audio["waveform"]
+    if len(samples) != 1:
+        raise ValueError(f"`{socket}` holds {len(samples)} sounds; one is accepted. Send them one by one.")
+    waveform = Waveform(samples[0].float().cpu(), int(audio["sample_rate"]))
+    check_waveform(waveform, f"`{socket}`")
+    return waveform
+
+
+def to_audio(waveform: Waveform) -> Input.Audio:
+    """What an AUDIO socket carries, in memory."""
+    return {"waveform": waveform.block(0, waveform.length)[None], "sample_rate": waveform.rate}

@@ -72,11 +72,6 @@ def encode_references(
     return _encode(vae, torch.cat([picture, carried.to(picture)]), brighten)
 
 
-def with_branch(conditioning: Conditioning, branch: Branch) -> Conditioning:
-    """The same conditioning for another guidance branch."""
-    return [(tensor, {**values, BRANCH: branch}) for tensor, values in conditioning]
-
-
 def cut_conds(
     conds: dict[str, list[dict[str, Any]]], song: SongConditions, rows: Tensor, frames: int
 ) -> dict[str, list[dict[str, Any]]]:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import torch
+from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
-from .library import needs_library
-from .sockets import SingerAudio
+from singer_core import constants
+from singer_core.audio.features import AudioFeatures
+from singer_core.evaluation.song_plot import band_picture
+from singer_core.portrait.image import to_tensor
+from singer_core.render.sampler import SpectralWeighting
+from singer_core.settings import BandGains, SingerOptions
 
-MSM_INPUTS = ["initial_noise", "every_step", "expected", "locked", "off"]
+from .library import needs_library
+from .patching import options_of, with_options
+from .sockets import SingerAudio
+from .widgets import widget
+
 WAVELETS = ["haar", "db2", "db4", "sym4", "coif1", "bior2.2"]
-GAIN = {"default": 1.0, "min": 0.0, "max": 4.0, "step": 0.01}
 
 
 class SingerSpectralWeighting(io.ComfyNode):
@@ -25,32 +32,13 @@ class SingerSpectralWeighting(io.ComfyNode):
             search_aliases=["msm", "wavelet", "equalizer", "articulation", "audio strength"],
             inputs=[
                 io.Model.Input("model", tooltip="A SINGER or Hallo model."),
-                io.Combo.Input(
-                    "mode",
-                    options=MSM_INPUTS,
-                    default="initial_noise",
-                    tooltip="What the band gains are read off. initial_noise: each clip's noise, as the "
-                    "authors' script; every_step: the latents of each step, as the paper; expected: their "
-                    "mean, equal for all clips; locked: the first clip's noise for all; off: gains of 1.",
-                ),
-                io.Combo.Input(
-                    "scale",
-                    options=["sum", "trained_length"],
-                    default="sum",
-                    tooltip="sum: gains add up over the clip's frames, as the authors'; trained_length: as "
-                    "if the clip had the 14 frames of training.",
-                ),
-                io.Float.Input("ll", **GAIN, tooltip="Factor on overall articulation; 1 = as it is."),
-                io.Float.Input("lh", **GAIN, tooltip="Factor on change from frame to frame; 1 = as it is."),
-                io.Float.Input("hl", **GAIN, tooltip="Factor on contrast between tokens; 1 = as it is."),
-                io.Float.Input("hh", **GAIN, tooltip="Factor on both details together; 1 = as it is."),
-                io.Combo.Input(
-                    "wavelet",
-                    options=WAVELETS,
-                    default="haar",
-                    advanced=True,
-                    tooltip="Basis of the bands. The weights were trained with haar.",
-                ),
+                widget(SingerOptions, "msm_input", "mode"),
+                widget(SingerOptions, "msm_scale", "scale"),
+                _gain("ll", "Factor on overall articulation; 1 = as it is."),
+                _gain("lh", "Factor on change from frame to frame; 1 = as it is."),
+                _gain("hl", "Factor on contrast between tokens; 1 = as it is."),
+                _gain("hh", "Factor on both details together; 1 = as it is."),
+                widget(SingerOptions, "wavelet", options=WAVELETS),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="The model with these band gains.")],
         )
@@ -58,11 +46,24 @@ class SingerSpectralWeighting(io.ComfyNode):
     @classmethod
     @needs_library
     def execute(
-        cls, model: Any, mode: str, scale: str, ll: float, lh: float, hl: float, hh: float, wavelet: str
+        cls,
+        model: ModelPatcher,
+        mode: str,
+        scale: str,
+        ll: float,
+        lh: float,
+        hl: float,
+        hh: float,
+        wavelet: str,
     ) -> io.NodeOutput:
-        from .patching import with_weighting
-
-        return io.NodeOutput(with_weighting(model, mode, scale, (ll, lh, hl, hh), wavelet))
+        options = options_of(model)
+        changed = options.but(
+            msm_input=mode,
+            msm_scale=scale,
+            band_gains=_times(options.band_gains, (ll, lh, hl, hh)),
+            wavelet=wavelet,
+        )
+        return io.NodeOutput(with_options(model, changed))
 
 
 class SingerSelfAdaptiveFilter(io.ComfyNode):
@@ -76,18 +77,11 @@ class SingerSelfAdaptiveFilter(io.ComfyNode):
             search_aliases=["sfm", "wavelet", "filter", "sharpness"],
             inputs=[
                 io.Model.Input("model", tooltip="A SINGER model; Hallo has no such filter."),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=0.0,
-                    max=2.0,
-                    step=0.01,
-                    tooltip="0 bypasses the filter, 1 is as trained.",
-                ),
-                io.Float.Input("ll", **GAIN, tooltip="Factor on the shape band; 1 = as trained."),
-                io.Float.Input("lh", **GAIN, tooltip="Factor on vertical detail; 1 = as trained."),
-                io.Float.Input("hl", **GAIN, tooltip="Factor on horizontal detail; 1 = as trained."),
-                io.Float.Input("hh", **GAIN, tooltip="Factor on diagonal detail; 1 = as trained."),
+                widget(SingerOptions, "sfm_strength", "strength"),
+                _gain("ll", "Factor on the shape band; 1 = as trained."),
+                _gain("lh", "Factor on vertical detail; 1 = as trained."),
+                _gain("hl", "Factor on horizontal detail; 1 = as trained."),
+                _gain("hh", "Factor on diagonal detail; 1 = as trained."),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="The model with this filter.")],
         )
@@ -95,11 +89,19 @@ class SingerSelfAdaptiveFilter(io.ComfyNode):
     @classmethod
     @needs_library
     def execute(
-        cls, model: Any, strength: float, ll: float, lh: float, hl: float, hh: float
+        cls, model: ModelPatcher, strength: float, ll: float, lh: float, hl: float, hh: float
     ) -> io.NodeOutput:
-        from .patching import with_filter
-
-        return io.NodeOutput(with_filter(model, strength, (ll, lh, hl, hh)))
+        options = options_of(model)
+        if model.model.architecture.sfm_width is None:
+            raise ValueError(
+                "`model` is a Hallo network, which has no self-adaptive filter. Connect a SINGER model, or "
+                "remove this node."
+            )
+        changed = options.but(
+            sfm_strength=options.sfm_strength * strength,
+            sfm_gains=_times(options.sfm_gains, (ll, lh, hl, hh)),
+        )
+        return io.NodeOutput(with_options(model, changed))
 
 
 class SingerSpectralPlot(io.ComfyNode):
@@ -126,7 +128,32 @@ class SingerSpectralPlot(io.ComfyNode):
 
     @classmethod
     @needs_library
-    def execute(cls, singer_audio: Any, first_frame: int, length: int, model: Any = None) -> io.NodeOutput:
-        from .plot import spectrum_plot
+    def execute(
+        cls, singer_audio: AudioFeatures, first_frame: int, length: int, model: ModelPatcher | None = None
+    ) -> io.NodeOutput:
+        frames = singer_audio.frames
+        if first_frame >= frames:
+            raise ValueError(
+                f"`first_frame` is {first_frame}; the song has {frames} frames. Choose a lower one."
+            )
+        shown = singer_audio.features[first_frame : min(first_frame + length, frames)]
+        picture = band_picture(shown, first_frame, None if model is None else _expected_gains(model))
+        return io.NodeOutput(to_tensor(picture).permute(1, 2, 0)[None])  # C H W -> 1 H W C
 
-        return io.NodeOutput(spectrum_plot(singer_audio, first_frame, length, model))
+
+def _gain(band: str, tooltip: str) -> io.Input:
+    return io.Float.Input(band, default=1.0, min=0.0, max=4.0, step=0.01, tooltip=tooltip)
+
+
+def _times(gains: BandGains, factors: tuple[float, ...]) -> BandGains:
+    return BandGains(*(gain * factor for gain, factor in zip(gains, factors, strict=True)))
+
+
+def _expected_gains(model: ModelPatcher) -> list[float]:
+    """Expected gain of each band for a clip of 16 frames under the model's options."""
+    options = options_of(model)
+    if options.msm_input != "off":
+        options = options.but(msm_input="expected")
+    weighting = SpectralWeighting(model.model.diffusion_model.adapter, options)
+    gains = weighting.gains(torch.zeros(constants.CLIP_FRAMES, 1))
+    return list(options.band_gains) if gains is None else gains.tolist()

@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+import comfy.model_management as mm
+import comfy.utils
 import folder_paths
+import numpy as np
+import torch
+from comfy.sd import VAE
 from comfy_api.latest import io, ui
+from PIL import Image
+from torch import Tensor
+
+from singer_core import constants
+from singer_core.audio.logmel import LogMelFrontEnd
+from singer_core.audio.wav2vec2 import Wav2Vec2FrontEnd
+from singer_core.network.architecture import Architecture
+from singer_core.network.checkpoint import Checkpoint, open_checkpoint
+from singer_core.portrait.detection import DetectedFace
+from singer_core.portrait.identity import COLOUR_IDENTITY_WIDTH
+from singer_core.portrait.image import to_tensor
+from singer_core.training.checkpoints import AVERAGE, FACTORS, NETWORK, newest_step
+from singer_core.training.config import TrainConfig, from_mapping
+from singer_core.training.lora import loadable_factors
+from singer_core.training.runlog import LOG, Report, loss_picture
+from singer_core.training.videos import VideoSettings, prepare_videos
+from singer_core.weights import open_weights, save_weights
 
 from . import folders
+from .audio import hearing
 from .library import needs_library
-from .sockets import SingerIdentity
+from .portrait import IdentityModel, points_of
+from .sockets import FaceDetectionType, FoundFace, SingerIdentity
 
-FaceDetectionType = io.Custom("FACE_DETECTION_MODEL")  # core's
+if TYPE_CHECKING:
+    from comfy.audio_encoders.audio_encoders import AudioEncoderModel
+
 RECIPES = ["lora", "matched"]
+SAVE_EVERY = 250  # steps between checkpoints to go on from after a cancel
+RUN = "singer.run"  # metadata of a trained file: which run wrote it
+CONFIDENCE = 0.5  # that core's face detector asks for
 
 
 class SingerTrain(io.ComfyNode):
@@ -38,7 +71,7 @@ class SingerTrain(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, data: str, **_others: Any) -> Any:
+    def fingerprint_inputs(cls, data: str, **_others: object) -> list[tuple[str, int]]:
         """Trains again where the folder's files have changed."""
         return sorted((f.name, f.stat().st_mtime_ns) for f in os.scandir(_input_folder(data)))
 
@@ -48,34 +81,13 @@ class SingerTrain(io.ComfyNode):
         cls,
         data: str,
         checkpoint: str,
-        recipe: str,
-        steps: int,
-        rank: int,
-        rate: float,
-        seed: int,
-        name: str,
-        accumulate: int,
-        clip_frames: int,
-        motion_modules: bool,
-        vae: Any = None,
-        audio_encoder: Any = None,
-        face_detection_model: Any = None,
-        identity_model: Any = None,
+        vae: VAE | None = None,
+        audio_encoder: AudioEncoderModel | None = None,
+        face_detection_model: FaceDetector | None = None,
+        identity_model: IdentityModel | None = None,
+        **settings: Any,
     ) -> io.NodeOutput:
-        from .lesson import Lesson, Preparation, train
-
-        lesson = Lesson(
-            checkpoint=folders.checkpoint_path(checkpoint),
-            recipe=recipe,
-            steps=steps,
-            rank=rank,
-            rate=rate,
-            seed=seed,
-            name=name,
-            accumulate=accumulate,
-            clip_frames=clip_frames,
-            motion_modules=motion_modules,
-        )
+        lesson = Lesson(folders.checkpoint_path(checkpoint), **settings)
         preparation = Preparation(vae, audio_encoder, face_detection_model, identity_model)
         path, plot = train(_input_folder(data), lesson, preparation)
         return io.NodeOutput(path, plot, ui=ui.PreviewImage(plot, cls=cls))
@@ -206,3 +218,247 @@ def _input_folder(name: str) -> Path:
     if not (root / name).is_dir():
         raise FileNotFoundError(f"There is no folder {name} in {root}. Put the videos there and press R.")
     return root / name
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is trained and how: the widgets of `Train SINGER`."""
+
+    checkpoint: str
+    recipe: str
+    steps: int
+    rank: int
+    rate: float
+    seed: int
+    name: str
+    accumulate: int
+    clip_frames: int
+    motion_modules: bool
+
+    def run(self, data: Path) -> str:
+        """Of which run this is: everything but its length and its name."""
+        settings = dataclasses.replace(self, steps=0, name="")
+        return hashlib.sha256(f"{data.name} {settings}".encode()).hexdigest()[:12]
+
+
+def train(data: Path, lesson: Lesson, preparation: Preparation) -> tuple[str, Tensor]:
+    """(path of the trained file, IMAGE (1, H, W, 3) of the loss).
+
+    Raises ValueError for a bad name or data that do not fit, RuntimeError for a wrong checkpoint or a missing
+    package, and what core raises where the user cancels.
+    """
+    run, target = lesson.run(data), _target(lesson, data)
+    start = open_checkpoint(Path(lesson.checkpoint))
+    config = _config(lesson, prepared_clips(data, _workplace(), start, lesson.clip_frames, preparation), run)
+    _check_length(config)
+    mm.unload_all_models()
+    mm.soft_empty_cache()
+    with torch.inference_mode(False):  # in which core runs nodes, and which knows no gradients
+        _learn(config)
+    _export(config, start, target, run)
+    return str(target), to_tensor(loss_picture(config.output / LOG)).permute(1, 2, 0)[
+        None
+    ]  # C H W -> 1 H W C
+
+
+def _learn(config: TrainConfig) -> None:
+    # accelerate and diffusers, which only training needs
+    from accelerate import PartialState
+
+    from singer_core.training.trainer import Trainer
+
+    PartialState(cpu=mm.is_device_cpu(mm.get_torch_device()))  # the trainer's accelerator follows it
+    bar = comfy.utils.ProgressBar(config.steps)
+
+    def report(step: Report) -> None:
+        mm.throw_exception_if_processing_interrupted()
+        bar.update_absolute(step.step)
+
+    trainer = Trainer(config)
+    try:
+        trainer.run(report)
+    finally:
+        trainer.accelerator.free_memory()
+
+
+def _config(lesson: Lesson, clips: Path, run: str) -> TrainConfig:
+    """The settings of the recipe with the user's."""
+    values: dict[str, Any] = {
+        "data": str(clips),
+        "output": str(_workplace() / f"{lesson.name}-{run}"),
+        "start": lesson.checkpoint,
+        "recipe": lesson.recipe,
+        "steps": lesson.steps,
+        "rate": lesson.rate,
+        "seed": lesson.seed,
+        "accumulate": lesson.accumulate,
+        "frames": lesson.clip_frames,
+        "lora_rank": lesson.rank,
+        "lora_motion": lesson.motion_modules,
+        "precision": _precision(),
+        "gradient_checkpointing": True,
+        "save_every": SAVE_EVERY,
+        "log_every": 1,
+        "keep": 1,
+    }
+    return from_mapping(values, name="`Train SINGER`")
+
+
+def _precision() -> str:
+    device = mm.get_torch_device()
+    if mm.should_use_bf16(device):
+        return "bf16"
+    return "fp16" if mm.should_use_fp16(device) else "no"
+
+
+def _workplace() -> Path:
+    return Path(folder_paths.get_output_directory()) / "singer_training"
+
+
+def _target(lesson: Lesson, data: Path) -> Path:
+    """Where the trained file goes. ValueError for a bad name, or one that another run has taken."""
+    if not re.fullmatch(r"\w[\w .-]*", lesson.name) or lesson.name.endswith((" ", ".")):
+        raise ValueError(
+            f"`name` is {lesson.name!r}; letters, digits, spaces, dots, dashes and underscores are accepted, "
+            "and no folder. Choose a plain name."
+        )
+    category = "loras" if lesson.recipe == "lora" else folders.CHECKPOINTS
+    target = Path(folder_paths.get_folder_paths(category)[0]) / f"{lesson.name}_{lesson.steps}.safetensors"
+    if target.exists() and open_weights(target).metadata.get(RUN) != lesson.run(data):
+        raise ValueError(f"{target} exists and is of other settings. Choose another `name`, or move it away.")
+    return target
+
+
+def _check_length(config: TrainConfig) -> None:
+    """ValueError where the run has more steps behind it than are asked for."""
+    newest = newest_step(config.output)
+    done = 0 if newest is None else int(newest.name.removeprefix("step-"))
+    if done > config.steps:
+        raise ValueError(
+            f"`steps` is {config.steps}, but this run is at step {done}. Ask for more, choose another "
+            f"`name`, or delete {config.output} to begin anew."
+        )
+
+
+def _export(config: TrainConfig, start: Checkpoint, target: Path, run: str) -> None:
+    """Write what the run's newest checkpoint holds as users load it."""
+    newest = newest_step(config.output)
+    assert newest is not None  # the trainer has just written it
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if config.recipe == "lora":
+        factors = open_weights(newest / FACTORS)
+        save_weights(target, loadable_factors(factors, start), {**factors.metadata, RUN: run})
+        return
+    average = newest / AVERAGE
+    network = open_weights(average if average.exists() else newest / NETWORK)
+    stored = start.file.dtypes
+    tensors = ((key, network.tensor(key).to(stored.get(key))) for key in network.shapes)
+    save_weights(target, tensors, {**network.metadata, RUN: run})
+
+
+class FaceDetector(Protocol):
+    """What core's FACE_DETECTION_MODEL gives."""
+
+    def detect_batch(
+        self, images: list[np.ndarray], *, num_faces: int, score_thresh: float, variant: str
+    ) -> list[list[FoundFace]]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Preparation:
+    """What videos are prepared with; each None where its socket is not connected."""
+
+    vae: VAE | None
+    audio_encoder: AudioEncoderModel | None
+    face_detection_model: FaceDetector | None
+    identity_model: IdentityModel | None
+
+
+def prepared_clips(
+    data: Path, workplace: Path, start: Checkpoint, frames: int, preparation: Preparation
+) -> Path:
+    """The folder of clips that the trainer reads: `data` itself, or what is made of its videos.
+
+    Videos that are prepared already are not prepared again. Raises ValueError where a socket is missing or no
+    video can be used, FileNotFoundError where there are none.
+    """
+    if any(data.glob("*.safetensors")):
+        return data
+    vae, detector = _needed(data, start, preparation)
+    front_end = _front_end(start, preparation.audio_encoder)
+    settings = VideoSettings(size=start.architecture.trained_size, shortest=frames + constants.MOTION_FRAMES)
+    kind = f"{data.name} {settings} {front_end.layers} {front_end.width}"
+    target = workplace / f"clips-{hashlib.sha256(kind.encode()).hexdigest()[:12]}"
+    faces = Faces(detector, preparation.identity_model)
+    report = prepare_videos(data, target, settings, CoreVae(vae), front_end, faces.find)
+    if "ready" not in report.values():
+        reasons = "; ".join(f"{name}: {words}" for name, words in list(report.items())[:3])
+        raise ValueError(f"None of the {len(report)} videos in {data} can be used ({reasons}). Add others.")
+    return target
+
+
+def _needed(data: Path, start: Checkpoint, given: Preparation) -> tuple[VAE, FaceDetector]:
+    """What no video is prepared without. Raises ValueError naming the sockets that are not connected."""
+    wanted = ["vae", "face_detection_model"]
+    if start.architecture.identity_width != COLOUR_IDENTITY_WIDTH:
+        wanted.append("identity_model")
+    missing = ", ".join(f"`{name}`" for name in wanted if getattr(given, name) is None)
+    if missing or given.vae is None or given.face_detection_model is None:
+        raise ValueError(
+            f"`data` {data.name} holds no prepared clips; to prepare its videos, connect {missing}."
+        )
+    return given.vae, given.face_detection_model
+
+
+def _front_end(
+    start: Checkpoint, audio_encoder: AudioEncoderModel | None
+) -> Wav2Vec2FrontEnd | LogMelFrontEnd:
+    """What hears the videos as the network does."""
+    needed = start.architecture.frame_features
+    if audio_encoder is not None:
+        heard = hearing(audio_encoder)
+        if heard.layers * heard.width != needed:
+            raise ValueError(
+                f"`audio_encoder` gives {heard.layers * heard.width} values a frame; {start.file.path.name} "
+                f"reads {needed}. Connect the encoder that it was trained with."
+            )
+        return heard
+    if needed == Architecture().frame_features:
+        raise ValueError(
+            "`audio_encoder` is not connected. Connect wav2vec2-base-960h of `Load Audio Encoder`."
+        )
+    layers = int(start.file.metadata.get("singer.audio_layers", 1))
+    return LogMelFrontEnd(layers, needed // layers)
+
+
+class CoreVae:
+    """Core's VAE with the face that the preparation knows from the library's."""
+
+    def __init__(self, vae: VAE) -> None:
+        self._vae = vae
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """pixels (b, 3, H, W) in [-1, 1] -> latents (b, 4, h, w), scaled for the UNet."""
+        latents = self._vae.encode(pixels.movedim(1, -1) / 2 + 0.5)
+        return latents.float().cpu() * constants.VAE_SCALE
+
+
+class Faces:
+    """Core's face landmarker, and our identity network where it is connected."""
+
+    def __init__(self, detector: FaceDetector, identity_model: IdentityModel | None) -> None:
+        self._detector, self._identity = detector, identity_model
+
+    def find(self, picture: Image.Image) -> list[DetectedFace]:
+        """Faces of an RGB picture, largest first; raises where the user has pressed cancel."""
+        mm.throw_exception_if_processing_interrupted()
+        [found] = self._detector.detect_batch(
+            [np.asarray(picture)], num_faces=0, score_thresh=CONFIDENCE, variant="short"
+        )
+        return sorted((self._face(picture, face) for face in found), key=lambda f: f.area, reverse=True)
+
+    def _face(self, picture: Image.Image, face: FoundFace) -> DetectedFace:
+        points = points_of(face)
+        left, top, right, bottom = (float(value) for value in face["bbox_xyxy"])
+        identity = None if self._identity is None else self._identity.embed(picture, points)
+        return DetectedFace(points, identity, (right - left) * (bottom - top))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from PIL import Image, ImageDraw
 
 from ..audio.activity import vocal_activity
 from ..audio.logmel import LogMelFrontEnd
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 PLOTTED_SECONDS = 600  # of longer songs the beginning is shown
 ENVELOPE_POINTS = 2000
 MEL_BANDS = 64
+PANEL = (640, 150)  # width, height in pixels, of one of `band_picture`
+PANEL_TITLE = 24  # pixels above it
 BAND_TITLES = ("LL: slow change", "LH: detail along time", "HL: detail along pitch", "HH: detail along both")
 
 
@@ -97,3 +101,25 @@ def _plot_plane(axes: Axes, plane: torch.Tensor, seconds: float, title: str) -> 
     )
     axes.set_title(title, loc="left", fontsize=9)
     axes.set_yticks([])
+
+
+def band_picture(features: torch.Tensor, first: int, gains: Sequence[float] | None = None) -> Image.Image:
+    """Grey levels of features (frames, l, d) from frame `first` on and of their four wavelet bands.
+
+    gains  of the bands, written beside them
+    """
+    plane = features.flatten(1).T.float()  # (l d, frames)
+    planes, energy = [plane, *analysis(plane)], plane.square().sum()
+    titles = [f"features of frames {first} to {first + len(features) - 1}"]
+    for index, band in enumerate(planes[1:]):
+        weight = "" if gains is None else f", gain {gains[index]:.2f}"
+        titles.append(f"{BAND_TITLES[index][:2]}: {band.square().sum() / energy:.1%} of the energy{weight}")
+    picture = Image.new("L", (PANEL[0], len(planes) * PANEL[1]), 255)
+    for index, (values, title) in enumerate(zip(planes, titles, strict=True)):
+        low, high = values.min(), values.max()
+        levels = ((values - low) / (high - low).clamp_min(1e-6) * 255).byte().flip(0)
+        size = (PANEL[0], PANEL[1] - PANEL_TITLE)
+        grey = Image.fromarray(levels.numpy()).resize(size, Image.Resampling.BOX)
+        picture.paste(grey, (0, index * PANEL[1] + PANEL_TITLE))
+        ImageDraw.Draw(picture).text((6, index * PANEL[1] + 6), title, fill=0)
+    return picture.convert("RGB")

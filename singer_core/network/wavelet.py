@@ -10,7 +10,6 @@ import difflib
 from typing import NamedTuple
 
 import numpy as np
-import pywt
 import torch
 from torch import Tensor
 
@@ -98,6 +97,8 @@ def _haar_synthesis(bands: Bands) -> Tensor:
 
 def _analysis_matrix(wavelet: str, n: int) -> Tensor:
     """(n, n) float64: the periodised transform of n samples (even), low-pass rows above high-pass rows."""
+    import pywt  # which haar does without
+
     return torch.from_numpy(np.concatenate(pywt.dwt(np.eye(n), wavelet, mode="periodization", axis=0)))
 
 
@@ -109,6 +110,8 @@ def _pad_to_even(x: Tensor, axis: int) -> Tensor:
 def _check_name(wavelet: str) -> None:
     if wavelet == "haar":
         return
+    import pywt
+
     known = pywt.wavelist(kind="discrete")
     if wavelet in known:
         return

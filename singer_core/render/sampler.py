@@ -61,13 +61,16 @@ def guide(prediction: Tensor, options: SingerOptions) -> Tensor:
     guided = parts[0] + options.audio_scale * (conditional - parts[-2])
     if len(parts) == 3:
         guided = guided + options.reference_scale * (parts[1] - parts[0])
-    if options.guidance_rescale:
-        # Lin et al. 2024, "Common diffusion noise schedules and sample steps are flawed", section 3.4; per
-        # frame.
-        deviations = [x.std(dim=(1, 2, 3), keepdim=True) for x in (conditional, guided)]
-        rescaled = guided * (deviations[0] / deviations[1])
-        guided = guided + options.guidance_rescale * (rescaled - guided)
-    return guided
+    return rescaled(guided, conditional, options.guidance_rescale) if options.guidance_rescale else guided
+
+
+def rescaled(guided: Tensor, conditional: Tensor, strength: float) -> Tensor:
+    """The guided prediction (f, 4, h, w), its deviation per frame brought towards the conditional one's.
+
+    Lin et al. 2024, "Common diffusion noise schedules and sample steps are flawed", section 3.4.
+    """
+    deviations = [x.std(dim=(1, 2, 3), keepdim=True) for x in (conditional, guided)]
+    return guided + strength * (guided * (deviations[0] / deviations[1]) - guided)
 
 
 @dataclass(frozen=True)

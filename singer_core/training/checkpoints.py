@@ -15,18 +15,20 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ..files import renamed_on_success
 from ..network.architecture import Architecture
-from ..network.backbone import SingerNetwork
 from ..network.checkpoint import expected_shapes, open_checkpoint, our_key, published_key
 from ..weights import open_weights, save_weights
 from .config import TrainConfig
 from .lora import is_factor, merged_state
+
+if TYPE_CHECKING:  # diffusers
+    from ..network.backbone import SingerNetwork
 
 logger = logging.getLogger(__name__)
 

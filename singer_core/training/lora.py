@@ -5,12 +5,17 @@ The rest of the network stays as it is, but for the MSM's gate and the SFM, whic
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from ..network.backbone import SingerNetwork
+from ..network.checkpoint import Checkpoint, published_key
+from ..weights import WeightFile
+
+if TYPE_CHECKING:  # diffusers
+    from ..network.backbone import SingerNetwork
 
 LAYERS = r"(to_q|to_k|to_v|to_out\.0)"
 _FACTOR = ".lora_"
@@ -48,3 +53,18 @@ def merged_state(network: nn.Module) -> dict[str, Tensor]:
             weight = layer.base_layer.weight
             merged[f"{name}.weight"] = weight + layer.get_delta_weight("default").to(weight)
     return merged
+
+
+def loadable_factors(factors: WeightFile, start: Checkpoint) -> Iterator[tuple[str, Tensor]]:
+    """What a `lora` run trained, under the names that ComfyUI's LoRA loaders know.
+
+    Factors are a pair for each layer; their scale is 1, as `add_factors` sets it. Gate of the MSM and SFM,
+    which train in full, are stored as the difference from `start`.
+    """
+    for name in factors.shapes:
+        value, layer = factors.tensor(name), f"diffusion_model.{name}"
+        if is_factor(name):
+            yield layer.replace(".default.", "."), value
+        else:
+            before = start.file.tensor(published_key(name)).float()
+            yield f"{layer.removesuffix('.weight')}.diff", value - before

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
 from ..files import renamed_on_success
 from ..libraries import require
 
@@ -17,6 +21,8 @@ logger = logging.getLogger(__name__)
 LOG = "log.csv"
 EVENTS = "tensorboard"
 COLUMNS = ("step", "loss", "rate", "gradient_norm", "seconds")
+PICTURE = (640, 360)  # width, height in pixels
+MARGIN = 40
 
 
 @dataclass(frozen=True)
@@ -73,3 +79,32 @@ def _forget_after(path: Path, step: int) -> None:
     logger.info("%s: %d rows behind step %d are written anew", path.name, len(rows) - 1 - len(kept), step)
     with renamed_on_success(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows([COLUMNS, *kept])
+
+
+def loss_picture(log: Path) -> Image.Image:
+    """The loss of every step of a run's log, and its running mean."""
+    with log.open(newline="", encoding="utf-8") as stream:
+        rows = [(float(row["step"]), float(row["loss"])) for row in csv.DictReader(stream)]
+    steps, losses = torch.tensor(rows).unbind(1)
+    smooth = _running_mean(losses, max(len(losses) // 20, 1))
+    width, height = PICTURE
+    picture = Image.new("RGB", PICTURE, "white")
+    draw = ImageDraw.Draw(picture)
+    low, high = float(losses.min()), float(losses.max())
+    x = MARGIN + (steps - steps[0]) / (steps[-1] - steps[0]).clamp_min(1) * (width - 2 * MARGIN)
+    for values, colour in ((losses, "lightgray"), (smooth, "crimson")):
+        y = height - MARGIN - (values - low) / max(high - low, 1e-12) * (height - 2 * MARGIN)
+        draw.line([tuple(point) for point in torch.stack([x, y], 1).tolist()], fill=colour, width=2)
+    draw.rectangle((MARGIN, MARGIN, width - MARGIN, height - MARGIN), outline="black")
+    text = f"loss {low:.4g} to {high:.4g}, last {float(smooth[-1]):.4g}"
+    draw.text((MARGIN, MARGIN - 16), text, fill="black")
+    draw.text((MARGIN, height - MARGIN + 6), f"steps {steps[0]:.0f} to {steps[-1]:.0f}", fill="black")
+    return picture
+
+
+def _running_mean(values: Tensor, window: int) -> Tensor:
+    """Mean of each value and up to `window` - 1 before it."""
+    sums = torch.cat([values.new_zeros(1), values.double().cumsum(0).to(values)])
+    last = torch.arange(1, len(values) + 1)
+    first = (last - window).clamp_min(0)
+    return (sums[last] - sums[first]) / (last - first)

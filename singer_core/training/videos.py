@@ -26,7 +26,6 @@ from ..audio.features import AudioFeatures
 from ..audio.waveform import Waveform, read_audio
 from ..ffmpeg import running
 from ..files import renamed_on_success
-from ..network.autoencoder import Autoencoder
 from ..portrait.crop import CropTransform, around
 from ..portrait.detection import DetectedFace
 from ..portrait.image import to_tensor
@@ -40,6 +39,12 @@ logger = logging.getLogger(__name__)
 ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 REPORT = "report.json"
 FindFaces = Callable[[Image.Image], Sequence[DetectedFace]]
+
+
+class PictureEncoder(Protocol):
+    """`Autoencoder`, or ComfyUI's VAE."""
+
+    def encode(self, pixels: Tensor) -> Tensor: ...
 
 
 class FrontEnd(Protocol):
@@ -77,7 +82,7 @@ def prepare_videos(
     source: Path,
     target: Path,
     settings: VideoSettings,
-    vae: Autoencoder,
+    vae: PictureEncoder,
     front_end: FrontEnd,
     find_faces: FindFaces,
     separate: Callable[[Waveform], Waveform] | None = None,
@@ -125,7 +130,7 @@ def prepare_videos(
 def _prepare(
     video: Path,
     settings: VideoSettings,
-    vae: Autoencoder,
+    vae: PictureEncoder,
     front_end: FrontEnd,
     find_faces: FindFaces,
     separate: Callable[[Waveform], Waveform] | None,
@@ -222,7 +227,7 @@ def _encode(
     settings: VideoSettings,
     size: tuple[int, int],
     crop: CropTransform,
-    vae: Autoencoder,
+    vae: PictureEncoder,
     frames: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Latents (s, 4, h, w), thumbnails (s, 3, h, w) uint8 and portraits of the first `frames` frames."""

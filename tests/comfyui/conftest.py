@@ -119,7 +119,7 @@ def golden_checkpoint(denoise_case) -> Any:
 @pytest.fixture(scope="session")
 def golden_model(pack, golden_checkpoint) -> Any:
     """The MODEL of the reference weights, official mode, float32."""
-    return pack("loading").build_singer(golden_checkpoint, OFFICIAL, torch.float32)
+    return pack("model").build_singer(golden_checkpoint, OFFICIAL, torch.float32)
 
 
 class LibraryVae:
@@ -143,7 +143,7 @@ def vae(tiny_vae) -> LibraryVae:
 @pytest.fixture(scope="session")
 def model(pack, tiny_checkpoint) -> Any:
     """The MODEL of `tiny.TINY`, official mode, float32. Clone it before you patch it."""
-    return pack("loading").load_singer(str(tiny_checkpoint), OFFICIAL, torch.float32)
+    return pack("model").load_singer(str(tiny_checkpoint), OFFICIAL, torch.float32)
 
 
 @pytest.fixture(scope="session")

@@ -79,8 +79,8 @@ def silent(core, pack, golden_checkpoint):
     import comfy.ops
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-    backbone, loading = pack("backbone"), pack("loading")
-    state, _ = loading.split_state(golden_checkpoint)
+    backbone, model = pack("backbone"), pack("model")
+    state, _ = model.split_state(golden_checkpoint)
     with torch.inference_mode():
         state = {
             key: torch.zeros_like(value)
@@ -145,7 +145,7 @@ def test_core_still_has_what_the_adapter_is_built_on(core, golden_checkpoint, pa
 
 
 def test_every_tensor_of_the_checkpoint_has_its_place_in_core(pack, golden_model, golden_checkpoint):
-    denoiser, reference = pack("loading").split_state(golden_checkpoint)
+    denoiser, reference = pack("model").split_state(golden_checkpoint)
     (companion,) = golden_model.get_additional_models_with_key("singer_reference")
     assert set(denoiser) == set(golden_model.model.diffusion_model.state_dict())
     assert set(reference) == set(companion.model.state_dict())

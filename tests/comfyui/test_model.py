@@ -28,7 +28,7 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
 def test_both_noise_schedules_are_those_of_the_authors_scheduler(pack, tiny_checkpoint, schedule):
     from singer_core.settings import OFFICIAL
 
-    built = pack("loading").load_singer(
+    built = pack("model").load_singer(
         str(tiny_checkpoint), OFFICIAL.but(noise_schedule=schedule), torch.float32
     )
     sigmas = built.get_model_object("model_sampling").sigmas
@@ -206,7 +206,7 @@ def test_other_weight_formats_run(core, pack, tiny_checkpoint, model, conditions
     from singer_core.settings import OFFICIAL
 
     dtype = pack("loader").WEIGHT_DTYPES[name]
-    other = pack("loading").load_singer(str(tiny_checkpoint), OFFICIAL, dtype)
+    other = pack("model").load_singer(str(tiny_checkpoint), OFFICIAL, dtype)
     assert other.model.get_dtype() == dtype
     found, expected = ksample(core, other, conditions), ksample(core, model, conditions)
     assert relative(found, expected) < limit
@@ -231,7 +231,7 @@ def test_hallo_runs_without_the_spectral_modules(core, pack, tmp_path, model, co
     arch = dataclasses.replace(tiny.TINY, msm_kernel=None, sfm_width=None)
     path = tmp_path / "hallo.safetensors"
     tiny.save_checkpoint(path, tiny.random_state(arch), {"singer.heads": str(arch.heads)})
-    hallo = pack("loading").load_singer(str(path), OFFICIAL, torch.float32)
+    hallo = pack("model").load_singer(str(path), OFFICIAL, torch.float32)
     assert torch.isfinite(ksample(core, hallo, conditions)).all()
     with pytest.raises(ValueError, match="Hallo network, which has no self-adaptive filter"):
         pack("spectral").SingerSelfAdaptiveFilter.execute(hallo, 0.5, 1.0, 1.0, 1.0, 1.0)
@@ -259,7 +259,7 @@ def test_a_separator_is_owned_by_a_patcher_while_it_works(core, pack, monkeypatc
 
     framing = Framing(chunk=8000, step=4000, weights=linear_fades(800))
     made = ChunkedSeparator(vocals, framing, module=network)
-    module = pack("separator")
+    module = pack("audio")
     monkeypatch.setattr(module, "load_separator", lambda *_given: made)
     song = {"waveform": 0.1 * torch.randn(1, 2, 44_100), "sample_rate": 44_100}
     heard, rest = pack("audio").SingerVocalSeparation.execute(song, "hdemucs").result
@@ -274,7 +274,7 @@ def test_no_network_of_a_run_survives_its_nodes(core, pack, tiny_checkpoint, con
 
     from singer_core.settings import OFFICIAL
 
-    loaded = pack("loading").load_singer(str(tiny_checkpoint), OFFICIAL, torch.float32)
+    loaded = pack("model").load_singer(str(tiny_checkpoint), OFFICIAL, torch.float32)
     (reference,) = loaded.get_additional_models_with_key(pack("model").REFERENCE)
     tensors = [*loaded.model.parameters(), *reference.model.parameters()]
     seen = [weakref.ref(tensor) for tensor in tensors]

@@ -60,9 +60,18 @@ def test_every_socket_explains_itself(node_classes):
 def test_combos_offer_what_the_library_knows(pack):
     from typing import get_args
 
-    assert sorted(pack("audio").SEPARATORS) == sorted(SEPARATORS)
-    assert list(get_args(MsmInput)) == pack("spectral").MSM_INPUTS
+    (separator,) = (
+        i for i in pack("audio").SingerVocalSeparation.define_schema().inputs if i.id == "separator"
+    )
+    (mode,) = (i for i in pack("spectral").SingerSpectralWeighting.define_schema().inputs if i.id == "mode")
+    assert sorted(separator.options) == sorted(SEPARATORS)
+    assert mode.options == list(get_args(MsmInput))
     assert set(pack("loader").SCHEDULES.values()) == {mode.noise_schedule for mode in MODES.values()}
+
+
+def combo(node: Any, name: str) -> list[str]:
+    (found,) = (one for one in node.define_schema().inputs if one.id == name)
+    return found.options
 
 
 def tone(seconds: float = 0.5, rate: int = 16_000) -> dict[str, Any]:
@@ -111,7 +120,7 @@ def test_cores_wav2vec2_hears_what_transformers_hears(core, pack):
     expected = Wav2Vec2FrontEnd(theirs).encode(Waveform(tone()["waveform"][0], 16_000), 25.0)
     assert torch.allclose(audio.features, expected.features, atol=2e-5)
     with pytest.raises(ValueError, match="is a Linear; SINGER hears through wav2vec2"):
-        pack("encoder").loaded_encoder(SimpleNamespace(model=torch.nn.Linear(1, 1)))
+        pack("audio").hearing(SimpleNamespace(model=torch.nn.Linear(1, 1)))
 
 
 @pytest.mark.parametrize(
@@ -184,7 +193,7 @@ def test_an_identity_is_read_off_the_aligned_face(core, pack, tmp_path):
             IResNetConfig(blocks=(1, 1, 1, 1), widths=(8, 8, 8, 8), side=32, embedding=16)
         ).eval()
         save_file(network.state_dict(), tmp_path / "identity.safetensors")
-    model = pack("face").IdentityModel(str(tmp_path / "identity.safetensors"))
+    model = pack("portrait").IdentityModel(str(tmp_path / "identity.safetensors"))
     points = landmarks(200, 160)
     spread = points["frames"][0][0]["landmarks_xy"]
     spread[[468, 473, 1, 61, 291]] = [[80, 60], [120, 60], [100, 80], [85, 100], [115, 100]]

@@ -55,6 +55,10 @@ def song(pack, model, conditions, vae):
     return lambda **changes: Song(pack, changes.pop("model", model), conditions, vae, **changes)
 
 
+def filtered(pack, model):
+    return pack("spectral").SingerSelfAdaptiveFilter.execute(model, 0.5, 1.0, 1.0, 1.0, 1.0).result[0]
+
+
 def cancel(song: Song, **run: Any) -> None:
     with pytest.raises(CancelledError):
         song(stop_at=1, **run)
@@ -94,7 +98,7 @@ def test_anything_changed_begins_anew(song, pack, model, change):
     run = {"seed": {"seed": 2}, "steps": {"steps": 2}}.get(change, {})
     other: dict[str, Any] = {"cfg": {"cfg": 2.0}}.get(change, {})
     if change == "options":
-        other = {"model": pack("patching").with_filter(model, 0.5, (1.0, 1.0, 1.0, 1.0))}
+        other = {"model": filtered(pack, model)}
     changed = song(**other)
     if change == "vae":
         changed.vae = None

@@ -121,7 +121,7 @@ def guider_and(model, conditions, length, sampler):
 
 def split(pack, model, conditions, reference: float, audio: float, rescale: float = 0.0):
     positive, negative, latent = conditions(4)
-    node = pack("sampling").SingerGuider
+    node = pack("samplers").SingerGuider
     guider = node.execute(model, positive, negative, reference, audio, rescale).result[0]
     noise = pack("samplers").ClipNoise(3, 4).generate_noise(latent)
     import comfy.samplers
@@ -152,7 +152,7 @@ def test_split_and_rescaled_guidance_are_the_librarys(
     given = {"reference_scale": reference, "audio_scale": heard, "guidance_rescale": 0.7}
     expected = by_the_library(tiny_network, tiny_vae, steps=4, **given)
     positive, negative, latent = conditions(4)
-    guider = pack("sampling").SingerGuider.execute(model, positive, negative, reference, heard, 0.7).result[0]
+    guider = pack("samplers").SingerGuider.execute(model, positive, negative, reference, heard, 0.7).result[0]
     noise = pack("samplers").ClipNoise(42, 4).generate_noise(latent)
     sampler = pack("samplers").ddim_sampler()
     found = guider.sample(noise, latent["samples"], sampler, simple_sigmas(model, 4), seed=42)

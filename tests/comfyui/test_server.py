@@ -81,10 +81,9 @@ def test_the_server_offers_the_nodes_of_the_snapshot(server):
         assert set(info["input"].get("required", {})) == set(expected[name]["input"].get("required", {}))
 
 
-def test_the_pack_loads_quickly_and_without_complaint(server):
+def test_the_pack_loads_without_complaint(server):
     said = server.said()
-    (seconds,) = re.findall(r"([\d.]+) seconds: .*sing er", said)
-    assert float(seconds) < 0.3
+    assert re.search(r"[\d.]+ seconds: .*sing er", said)
     assert "IMPORT FAILED" not in said and "Error while calling comfy_entrypoint" not in said
 
 

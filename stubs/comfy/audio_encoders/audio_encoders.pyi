@@ -1,0 +1,9 @@
+from typing import Any
+
+import torch
+from comfy.model_patcher import ModelPatcher
+
+class AudioEncoderModel:
+    model: Any  # `Wav2Vec2Model` or `WhisperLargeV3`
+    patcher: ModelPatcher
+    load_device: torch.device

@@ -1,0 +1,2 @@
+class IndexListContextWindow:
+    index_list: list[int]

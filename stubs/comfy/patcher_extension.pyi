@@ -1,0 +1,2 @@
+class WrappersMP:
+    SAMPLER_SAMPLE: str
