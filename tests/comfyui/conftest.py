@@ -1,8 +1,8 @@
 """ComfyUI in this process: core on `sys.path`, the pack loaded by file path as ComfyUI loads it.
 
 Core is looked for in COMFYUI_PATH, above a `custom_nodes` folder that holds this pack, and in ~/ComfyUI.
-Where it is missing, or this interpreter lacks what core needs, the tests are skipped with the reason; with
-COMFYUI_PYTHON set, `test_other_interpreter.py` runs them in that one.
+Where it is missing, or this interpreter lacks what core needs, the tests are skipped with the reason; `.ci/run`
+runs them in ComfyUI's own (COMFYUI_PYTHON, or `.venv` in its folder).
 """
 
 from __future__ import annotations
@@ -70,9 +70,7 @@ def core(comfy_folder) -> ModuleType:
         core = importlib.import_module("nodes")
     except ImportError as error:
         sys.path[:] = path
-        pytest.skip(
-            f"this interpreter lacks what ComfyUI needs ({error}): set COMFYUI_PYTHON to one that has it"
-        )
+        pytest.skip(f"this interpreter lacks what ComfyUI needs ({error}): run them in ComfyUI's own")
     finally:
         sys.argv = arguments
     assert asyncio.run(core.load_custom_node(str(PACK)))

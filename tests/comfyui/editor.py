@@ -12,7 +12,7 @@ from server import Server
 
 SIZE = {"width": 1920, "height": 1080}
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-READY_MS = 120_000
+READY_MS = 600_000
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
     "Comfy.Validation.Workflows": True,

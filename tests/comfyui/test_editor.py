@@ -67,7 +67,7 @@ def test_run_shows_the_video(editor):
     """The quick start as a user meets it: opened, Run pressed, a video in the graph."""
     editor.open(json.loads((PACK / "workflows/01_quickstart.json").read_text(encoding="utf-8")))
     editor.page.get_by_role("button", name="Run", exact=True).first.click()
-    editor.page.wait_for_selector("video", timeout=300_000, state="attached")
+    editor.page.wait_for_selector("video", timeout=900_000, state="attached")
     assert list((editor.server.base / "output/video").glob("singer_quickstart*.mp4"))
     assert editor.errors == []
     if "UPDATE_PICTURES" in os.environ:

@@ -14,7 +14,7 @@ LATENTS = tiny.noise(tiny.FRAMES, 4, 16, 16)
 TOKENS = tiny.noise(2, 1, tiny.TINY.image_tokens, tiny.TINY.image_width)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_graphs_serve_every_step_of_every_clip(tiny_network):
     """One for a clip's first step, which makes its keys and values, and one for the others; no breaks."""
     counter = CompileCounter()
