@@ -1,8 +1,8 @@
 """ComfyUI in this process: core on `sys.path`, the pack loaded by file path as ComfyUI loads it.
 
 Core is looked for in COMFYUI_PATH, above a `custom_nodes` folder that holds this pack, and in ~/ComfyUI.
-Where it is missing, or this interpreter lacks what core needs, the tests are skipped with the reason; `.ci/run`
-runs them in ComfyUI's own (COMFYUI_PYTHON, or `.venv` in its folder).
+Where it is missing, or this interpreter lacks what core needs, the tests are skipped with the reason;
+`.ci/run` runs them in ComfyUI's own (COMFYUI_PYTHON, or `.venv` in its folder).
 """
 
 from __future__ import annotations
