@@ -21,9 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from singer_core import constants
-from singer_core.audio.logmel import LogMelFrontEnd
-from singer_core.audio.wav2vec2 import Wav2Vec2FrontEnd
-from singer_core.network.architecture import Architecture
+from singer_core.audio.front_end import choose_front_end
 from singer_core.network.checkpoint import Checkpoint, open_checkpoint
 from singer_core.portrait.detection import DetectedFace
 from singer_core.portrait.identity import COLOUR_IDENTITY_WIDTH
@@ -385,7 +383,10 @@ def prepared_clips(
     if any(data.glob("*.safetensors")):
         return data
     vae, detector = _needed(data, start, preparation)
-    front_end = _front_end(start, preparation.audio_encoder)
+    encoder = preparation.audio_encoder
+    heard = None if encoder is None else hearing(encoder)
+    remedy = "Connect wav2vec2-base-960h of `Load Audio Encoder` to `audio_encoder`."
+    front_end = choose_front_end(start, heard, "`audio_encoder`", remedy)
     settings = VideoSettings(size=start.architecture.trained_size, shortest=frames + constants.MOTION_FRAMES)
     kind = f"{data.name} {settings} {front_end.layers} {front_end.width}"
     target = workplace / f"clips-{hashlib.sha256(kind.encode()).hexdigest()[:12]}"
@@ -408,27 +409,6 @@ def _needed(data: Path, start: Checkpoint, given: Preparation) -> tuple[VAE, Fac
             f"`data` {data.name} holds no prepared clips; to prepare its videos, connect {missing}."
         )
     return given.vae, given.face_detection_model
-
-
-def _front_end(
-    start: Checkpoint, audio_encoder: AudioEncoderModel | None
-) -> Wav2Vec2FrontEnd | LogMelFrontEnd:
-    """What hears the videos as the network does."""
-    needed = start.architecture.frame_features
-    if audio_encoder is not None:
-        heard = hearing(audio_encoder)
-        if heard.layers * heard.width != needed:
-            raise ValueError(
-                f"`audio_encoder` gives {heard.layers * heard.width} values a frame; {start.file.path.name} "
-                f"reads {needed}. Connect the encoder that it was trained with."
-            )
-        return heard
-    if needed == Architecture().frame_features:
-        raise ValueError(
-            "`audio_encoder` is not connected. Connect wav2vec2-base-960h of `Load Audio Encoder`."
-        )
-    layers = int(start.file.metadata.get("singer.audio_layers", 1))
-    return LogMelFrontEnd(layers, needed // layers)
 
 
 class CoreVae:
