@@ -13,7 +13,7 @@ PACK = Path(__file__).resolve().parents[2]
 
 # Core reads every pack's pyproject.toml, so that part of it is loaded before we look.
 PROGRAM = """
-import asyncio, json, sys, time
+import asyncio, json, sys, sysconfig, time
 for name in {blocked}:
     sys.modules[name] = None
 sys.argv = ["main.py", "--cpu"]
@@ -28,13 +28,14 @@ sys.addaudithook(lambda event, given: seen.append((event, str(given[0]))) if giv
 assert asyncio.run(nodes.load_custom_node({pack!r}))
 middle = time.process_time()
 sum(range(10**7))
+own = ({pack!r}, sysconfig.get_path("stdlib"))
 opened = [path for event, path in seen if event == "open" and not path.isdigit()]
 print(json.dumps({{
     "nodes": sorted(name for name in nodes.NODE_CLASS_MAPPINGS if name.startswith("Singer")),
-    "opened": [path for path in opened if not path.startswith({pack!r})],
+    "opened": [path for path in opened if not path.startswith(own)],
     "loading": (middle - start) / (time.process_time() - middle),
     "calls": sorted({{event for event, _ in seen}}),
-    "modules": sorted({{name.split(".")[0] for name in set(sys.modules) - before}}),
+    "modules": sorted({{name.split(".")[0] for name in set(sys.modules) - before}} - sys.stdlib_module_names),
 }}))
 """
 
