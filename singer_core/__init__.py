@@ -17,7 +17,7 @@ Shape letters, everywhere
     t diffusion step   H W image pixels     k window (5)                    s video frames of the whole song
 
 Imports point one way:
-    cli -> render, training, evaluation -> network, audio, portrait -> constants.
+    cli -> render, training, evaluation -> network, audio, portrait -> settings, constants.
 """
 
 __version__ = "0.1.0"

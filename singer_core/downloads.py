@@ -36,48 +36,47 @@ class ModelFile:
     purpose     what it is for
     repository  on Hugging Face; None = it is not fetched, only named
     source      its path there
-    folder      of ComfyUI's models folder that it belongs into
-    target      its path below that folder
+    place       where it belongs, below ComfyUI's models folder
     megabytes   as the page says
     sha256      None where the page says none to those without a login; the server then says it
-    page        where to read the terms, or to get it by hand
+    elsewhere   where to get a file that is not on Hugging Face
     """
 
     purpose: str
     repository: str | None
     source: str
-    folder: str
-    target: str
+    place: str
     megabytes: int
-    sha256: str | None
     terms: str
-    page: str
+    sha256: str | None = None
+    elsewhere: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Of ComfyUI's models folder."""
+        return self.place.partition("/")[0]
+
+    @property
+    def target(self) -> str:
+        """The path below that folder."""
+        return self.place.partition("/")[2]
+
+    @property
+    def page(self) -> str:
+        """Where to read the terms, or to get it by hand."""
+        return f"{HUB}/{self.repository}" if self.repository else self.elsewhere
 
     @property
     def size(self) -> str:
         return f"{self.megabytes / 1000:.2f} GB" if self.megabytes >= 1000 else f"{self.megabytes} MB"
 
 
-def _on_hub(
-    purpose: str,
-    repository: str,
-    source: str,
-    path: str,
-    megabytes: int,
-    terms: str,
-    sha256: str | None = None,
-) -> ModelFile:
-    folder, _, target = path.partition("/")
-    page = f"{HUB}/{repository}"
-    return ModelFile(purpose, repository, source, folder, target, megabytes, sha256, terms, page)
-
-
 # Sizes and hashes as public pages and LFS pointers state them.
 FILES: dict[str, ModelFile] = {
-    "singer": _on_hub(
+    "singer": ModelFile(
         "the network of SINGER", "yl2333/SINGER", "net.pth", "singer/net.pth", 4850, "none stated"
     ),
-    "hallo": _on_hub(
+    "hallo": ModelFile(
         "the network of Hallo, without MSM and SFM",
         "fudan-generative-ai/hallo",
         "hallo/net.pth",
@@ -85,7 +84,7 @@ FILES: dict[str, ModelFile] = {
         4850,
         "MIT",
     ),
-    "sd-vae-ft-mse": _on_hub(
+    "sd-vae-ft-mse": ModelFile(
         "VAE: pictures to latents and back",
         "stabilityai/sd-vae-ft-mse",
         "diffusion_pytorch_model.safetensors",
@@ -94,7 +93,7 @@ FILES: dict[str, ModelFile] = {
         "MIT",
         "a1d993488569e928462932c8c38a0760b874d166399b14414135bd9c42df5815",
     ),
-    "wav2vec2-base-960h": _on_hub(
+    "wav2vec2-base-960h": ModelFile(
         "audio encoder: what is sung",
         "facebook/wav2vec2-base-960h",
         "model.safetensors",
@@ -103,7 +102,7 @@ FILES: dict[str, ModelFile] = {
         "Apache-2.0",
         "8aa76ab2243c81747a1f832954586bc566090c83a0ac167df6f31f0fa917d74a",
     ),
-    "face-landmarker": _on_hub(
+    "face-landmarker": ModelFile(
         "ComfyUI's own face landmarks (MediaPipe)",
         "Comfy-Org/mediapipe",
         "detection/mediapipe_face_fp32.safetensors",
@@ -112,7 +111,7 @@ FILES: dict[str, ModelFile] = {
         "Apache-2.0",
         "a98c4806081d40eba35102a0f6dc0000c2e1388b72cf24e691703d0605bd888a",
     ),
-    "glintr100": _on_hub(
+    "glintr100": ModelFile(
         "identity: who the singer is (ArcFace, optional)",
         "DIAMONIK7777/antelopev2",
         "glintr100.onnx",
@@ -121,7 +120,7 @@ FILES: dict[str, ModelFile] = {
         "non-commercial research only (insightface)",
         "4ab1d6435d639628a6f3e5008dd4f929edf4c4124b1a7169e1048f9fef534cdf",
     ),
-    "kim-vocal-2": _on_hub(
+    "kim-vocal-2": ModelFile(
         "vocals out of a mix, the authors' choice",
         "huangjackson/Kim_Vocal_2",
         "Kim_Vocal_2.onnx",
@@ -130,7 +129,7 @@ FILES: dict[str, ModelFile] = {
         "none stated",
         "ce74ef3b6a6024ce44211a07be9cf8bc6d87728cc852a68ab34eb8e58cde9c8b",
     ),
-    "mel-band-roformer": _on_hub(
+    "mel-band-roformer": ModelFile(
         "vocals out of a mix, best and slowest",
         "KimberleyJSN/melbandroformer",
         "MelBandRoformer.ckpt",
@@ -143,11 +142,10 @@ FILES: dict[str, ModelFile] = {
         "vocals out of a mix (torchaudio)",
         None,
         "",
-        "audio_separation",
-        "hdemucs_high_trained.pt",
+        "audio_separation/hdemucs_high_trained.pt",
         335,
-        "a004b2790d73ffeaa535db458a1a79b539dfdbafbccc31f275d07e632ebd7816",
         "none stated for the weights, trained on MUSDB18-HQ and internal songs",
+        "a004b2790d73ffeaa535db458a1a79b539dfdbafbccc31f275d07e632ebd7816",
         "https://download.pytorch.org/torchaudio/models/hdemucs_high_trained.pt",
     ),
 }
