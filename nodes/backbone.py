@@ -93,8 +93,9 @@ class SingerUNet(UNetModel):
         kit = Toolkit(operations, optimized_attention, dtype, device)
         self.adapter = SingerAdapter(architecture, kit)
         for name, transformer in _transformers(self, core):
-            site = (self.adapter.site(name),)  # a tuple, so that it is not registered twice
-            _become(SiteTransformer, transformer).site = site
+            site = self.adapter.site(name)
+            assert isinstance(site, SiteModules)
+            _become(SiteTransformer, transformer).site = (site,)  # a tuple: it is not registered twice
             _attend_to_reference(transformer, name)
         if self.adapter.self_adaptive_filter is not None:
             self.middle_block.append(SpectralFilter(self.adapter.self_adaptive_filter))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import comfy.sd
 from comfy.model_patcher import ModelPatcher
+from comfy.sd import VAE
+from comfy_api.latest import Input
 
 from singer_core.audio.waveform import read_audio
 from singer_core.demo import files
@@ -26,10 +25,10 @@ def builtin_model() -> ModelPatcher:
     return load_singer(str(files.CHECKPOINT), PAPER)
 
 
-def builtin_vae() -> Any:
+def builtin_vae() -> VAE:
     """Its VAE. Core knows TAESD 64 channels wide; the narrow one is filled up with zeros."""
     weights = open_weights(files.VAE)
-    vae = comfy.sd.VAE(sd=comfyui_state({name: weights.tensor(name) for name in weights.shapes}))
+    vae = VAE(sd=comfyui_state({name: weights.tensor(name) for name in weights.shapes}))
     vae.throw_exception_if_invalid()
     return vae
 
@@ -42,6 +41,6 @@ def builtin_portrait() -> Portrait:
     return prepare_portrait(picture, size, landmarks=landmarks, crop="squash")
 
 
-def builtin_song() -> dict[str, Any]:
+def builtin_song() -> Input.Audio:
     """AUDIO of the synthetic voice."""
     return to_audio(read_audio(files.SONG))

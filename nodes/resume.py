@@ -11,24 +11,31 @@ import contextlib
 import os
 import uuid
 from collections.abc import Iterator
-from typing import Any
 
-import comfy.samplers
 import torch
+from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
+from comfy.samplers import KSAMPLER, CFGGuider, Sampler
+from comfy.sd import VAE
 from torch import Tensor
 
 from singer_core.render.store import FORMAT, ClipStore, clean, fingerprint, work_folder
 
 from .model import REFERENCE, condition_run, load_singer
 from .samplers import SplitGuider
+from .sockets import Cond
 
 _NAME = "singer_name"  # attribute under which an object keeps its name
 
 
 @contextlib.contextmanager
 def kept_clips(
-    guider: Any, sampler: Any, vae: Any, given: tuple[Any, ...], clips: int, for_later: bool = False
+    guider: CFGGuider,
+    sampler: Sampler,
+    vae: VAE | None,
+    given: tuple[object, ...],
+    clips: int,
+    for_later: bool = False,
 ) -> Iterator[ClipStore]:
     """The store of a run, emptied once the run is done, unless its clips are still wanted.
 
@@ -44,9 +51,9 @@ def kept_clips(
             store.remove()
 
 
-def _guider(guider: Any) -> Any:
+def _guider(guider: CFGGuider) -> str:
     """Content of a guider with its model and conditions, else its name."""
-    if type(guider) not in (comfy.samplers.CFGGuider, SplitGuider):
+    if type(guider) not in (CFGGuider, SplitGuider):
         return _named(guider)
     model = _model(guider.model_patcher)
     conds = {name: [_cond(cond) for cond in part] for name, part in guider.original_conds.items()}
@@ -57,7 +64,7 @@ def _guider(guider: Any) -> Any:
         return _named(guider)
 
 
-def _model(patcher: Any) -> Any:
+def _model(patcher: ModelPatcher) -> object:
     """The file of an unpatched model of ours; anything else has no content that could be read."""
     made = patcher.cached_patcher_init
     touched = (
@@ -78,12 +85,12 @@ def _model(patcher: Any) -> Any:
     return str(path), state.st_size, state.st_mtime_ns, options, dtype
 
 
-def _cond(cond: dict[str, Any]) -> dict[str, Any]:
+def _cond(cond: Cond) -> Cond:
     return {key: value for key, value in cond.items() if key != "uuid"}  # drawn anew for every guider
 
 
-def _sampler(sampler: Any) -> Any:
-    if type(sampler) is not comfy.samplers.KSAMPLER:
+def _sampler(sampler: Sampler) -> object:
+    if type(sampler) is not KSAMPLER:
         return _named(sampler)
     function = sampler.sampler_function
     name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
@@ -95,7 +102,7 @@ def _sampler(sampler: Any) -> Any:
         return _named(sampler)
 
 
-def _vae(vae: Any) -> Any:
+def _vae(vae: VAE | None) -> str | None:
     if vae is None:
         return None
     network = getattr(vae, "first_stage_model", None)
@@ -107,7 +114,7 @@ def _weights(network: torch.nn.Module) -> str:
     return fingerprint(type(network).__name__, state)
 
 
-def _named(thing: Any) -> str:
+def _named(thing: object) -> str:
     """A name that no other object has or had."""
     if not hasattr(thing, _NAME):
         setattr(thing, _NAME, uuid.uuid4().hex)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from ..libraries import require
 from ..progress import Progress, unwatched
+from ..settings import MotionResponse
 from .waveform import Waveform, resample, to_mono
 
 BEAT_RATE = 22_050  # Hz, librosa's
@@ -30,33 +31,6 @@ class MotionWeights:
     def tensor(self) -> torch.Tensor:
         """(s, 3): pose, face, lip."""
         return torch.stack([self.pose, self.face, self.lip], dim=1)
-
-
-@dataclass(frozen=True)
-class MotionResponse:
-    """How the weights follow the song. The defaults are constant weights of 1: the reference inference.
-
-    pose, face, lip  the constants
-    beat             on a beat the pose weight is (1 + beat) times its constant
-    loudness         20 dB above the median loudness the face weight is (1 + loudness) times its constant,
-                     20 dB below it (1 - loudness) times
-    silence          where nothing is sung the lip weight is (1 - silence) times its constant
-    """
-
-    pose: float = 1.0
-    face: float = 1.0
-    lip: float = 1.0
-    beat: float = 0.0
-    loudness: float = 0.0
-    silence: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("pose", "face", "lip", "beat"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} is {getattr(self, name)}; 0 or more is accepted.")
-        for name in ("loudness", "silence"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; 0 to 1 is accepted.")
 
 
 def motion_weights(
