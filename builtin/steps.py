@@ -15,6 +15,7 @@ drawn.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import inspect
 import json
 import logging
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from singer_core import constants
 from singer_core.network.autoencoder import load_autoencoder
 from singer_core.training.checkpoints import AVERAGE, NETWORK, newest_step
 from singer_core.training.config import TrainConfig, read_config
@@ -69,7 +71,12 @@ def data(folder: Path, faces: Path | None = None, count: int = 600, size: int = 
 
 
 def stage1(folder: Path, steps: int | None = None, until: int | None = None) -> None:
-    _train(_config("stage1", folder / "people", folder, steps), until)
+    config = _config("stage1", folder / "people", folder, steps)
+    assert config.architecture is not None  # stage1.toml has one
+    smallest = constants.VAE_STRIDE << (config.architecture.levels - 1)  # pixels of a site in the mid block
+    width = _size(folder / "people") // smallest
+    architecture = dataclasses.replace(config.architecture, sfm_width=width)
+    _train(config.but(architecture=architecture), until)
 
 
 def stage2(folder: Path, steps: int | None = None, until: int | None = None) -> None:
@@ -83,8 +90,7 @@ def sample(
     newest = _newest(folder / "stage2")
     models = h.Models.load(weights(newest), folder / "vae" / "vae.safetensors")
     options = h.DEMO.but(steps=denoise)
-    size = json.loads((folder / "data" / DESCRIPTION).read_text(encoding="utf-8"))["size"]
-    photographs = _read(faces, judged=True)
+    size, photographs = _size(folder / "data"), _read(faces, judged=True)
     sheet, measures = [], []
     for number in range(count):
         show = h.show(number, seconds, size, photographs)
@@ -123,6 +129,14 @@ def _newest(run: Path) -> Path:
     if found is None:
         raise SystemExit(f"There is no checkpoint in {run}. Run the step `{run.name}` first.")
     return found
+
+
+def _size(data: Path) -> int:
+    """Side of the pictures of a data set."""
+    path = data / DESCRIPTION
+    if not path.is_file():
+        raise SystemExit(f"There is no data set in {data}. Run the step `{data.name}` first.")
+    return int(json.loads(path.read_text(encoding="utf-8"))["size"])
 
 
 def _read(faces: Path | None, judged: bool = False) -> Faces | None:

@@ -34,7 +34,8 @@ def test_people_are_drawn_until_there_are_enough(folder: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(
-    ("step", "before"), [("stage2", "stage1"), ("sample", "stage2"), ("export", "stage2")]
+    ("step", "before"),
+    [("stage1", "people"), ("stage2", "stage1"), ("sample", "stage2"), ("export", "stage2")],
 )
 def test_a_step_names_the_one_that_is_missing(folder: Path, step: str, before: str) -> None:
     with pytest.raises(SystemExit, match=f"Run the step `{before}` first"):
