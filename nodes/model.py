@@ -6,6 +6,7 @@ has prepared its own conditions, and what is made there dies with the run.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -234,7 +235,8 @@ class ManagedNetwork:
     def reference_features(
         self, latents: Tensor, tokens: Tensor, *, rounded_to: torch.dtype | None = None
     ) -> ReferenceFeatures:
-        return reference_features(self.reference.model, latents[0], tokens[:, 0], rounded_to)
+        found = reference_features(self.reference.model, latents[0], tokens[:, 0], rounded_to)
+        return dataclasses.replace(found, blind=self.architecture.carried_input == "with_portrait")
 
 
 def condition_run(

@@ -34,6 +34,8 @@ class SiteModules(nn.Module):
 
     def forward(self, x: Tensor, clip: ClipConditions, options: Options = None) -> Tensor:
         """x ((branch b f), c, h, w) -> the same shape."""
+        if clip.pictures:
+            return x
         x = self.audio(x, clip, self.level, options)
         return self.motion(x, clip.frames, clip.carried(self.name, x), options)
 

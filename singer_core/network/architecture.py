@@ -13,6 +13,7 @@ from typing import Literal
 from .. import constants
 
 LocatorInput = Literal["face", "portrait"]
+CarriedInput = Literal["always", "with_portrait"]
 Shape = tuple[int, ...]
 Named = tuple[str, Shape]
 
@@ -46,6 +47,7 @@ class Architecture:
     """Every width of a network; the defaults are the published ones.
 
     locator_input  what the face locator is shown: the box of the "face", or the "portrait" itself
+    carried_input  branches that see the carried frames: all, as the authors', or those that see the portrait
     msm_kernel     shape (D, 4, E, H, W) of the MSM's buffer; None for Hallo, which has no MSM
     sfm_width      width the SFM's gate mixes over; None for Hallo
     """
@@ -62,6 +64,7 @@ class Architecture:
     audio_width: int = 768
     face_locator: tuple[int, ...] = constants.FACE_LOCATOR_WIDTHS
     locator_input: LocatorInput = "face"
+    carried_input: CarriedInput = "always"
     msm_kernel: tuple[int, ...] | None = (1, constants.LATENT_CHANNELS, constants.TRAINED_CLIP_FRAMES, 64, 64)
     sfm_width: int | None = constants.SFM_WIDTH
 

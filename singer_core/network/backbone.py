@@ -113,7 +113,8 @@ class SingerNetwork(nn.Module):
             )
         if rounded_to is not None:
             bank = {site: x.to(rounded_to).to(x.dtype) for site, x in bank.items()}
-        return ReferenceFeatures({site: x.unflatten(0, (passes, batch, images)) for site, x in bank.items()})
+        features = {site: x.unflatten(0, (passes, batch, images)) for site, x in bank.items()}
+        return ReferenceFeatures(features, blind=self.architecture.carried_input == "with_portrait")
 
 
 @contextlib.contextmanager

@@ -179,7 +179,8 @@ def read_architecture(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[s
 
     Shapes do not show the number of heads. The authors tie it to the width of the SFM's gate; a file of ours
     says it in its metadata (`singer.heads`); without either it is Stable Diffusion's 8. Nor do they show what
-    the face locator reads: the face's box, unless a file of ours says otherwise (`singer.locator_input`).
+    the face locator reads and who sees the carried frames: the face's box and every branch, unless a file of
+    ours says otherwise (`singer.locator_input`, `singer.carried_input`).
     """
     unet, spectral = "denoising_unet.down_blocks.", "denoising_unet.hidden_spectral_weighting."
     levels, layers = 1 + _last(shapes, unet), 1 + _last(shapes, f"{unet}0.resnets.")
@@ -210,6 +211,9 @@ def read_architecture(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[s
         identity_width=shapes["imageproj.proj.weight"][1],
         face_locator=tuple(shapes[key][0] for key in locator),
         locator_input="portrait" if metadata.get("singer.locator_input") == "portrait" else "face",
+        carried_input=(
+            "with_portrait" if metadata.get("singer.carried_input") == "with_portrait" else "always"
+        ),
         msm_kernel=msm_kernel,
         sfm_width=sfm_width,
         **audio,

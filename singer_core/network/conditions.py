@@ -59,9 +59,11 @@ class ReferenceFeatures:
     features  site -> (p, b, 1 + carried, n, c): normed tokens of [portrait, carried frames...]. p is the
               number of token passes: 1 = under the image tokens of the portrait; 2 = the authors'
               [unconditional, conditional] passes, between which the frames of a clip alternate.
+    blind     whether a branch without portrait goes without the carried frames too, which show the same face
     """
 
     features: dict[str, Tensor]
+    blind: bool = False
     made: Made | None = field(default_factory=dict, repr=False, compare=False)
 
     def keys(self, site: str, make: MakeKeys, half: int, frames: int) -> KeysValues:
@@ -83,8 +85,12 @@ class ReferenceFeatures:
 
     def carried(self, site: str, branches: tuple[Branch, ...], size: torch.Size) -> Tensor:
         """Features of the carried frames for each branch, ((branch b), carried, c, h, w)."""
-        x = torch.cat([self.features[site][branch.half % self.passes] for branch in branches])
-        return x[:, 1:].transpose(2, 3).unflatten(3, size)
+        x = torch.cat([self._seen(site, branch)[:, 1:] for branch in branches])
+        return x.transpose(2, 3).unflatten(3, size)
+
+    def _seen(self, site: str, branch: Branch) -> Tensor:
+        x = self.features[site][branch.half % self.passes]
+        return torch.zeros_like(x) if self.blind and not branch.portrait else x
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,7 @@ class ClipConditions:
     weights    (1 or (b f), 3): pose, face and lip weight, 1 = as trained
     face       (1 or (b f), c, h, w) face-locator features, added to the UNet's first convolution
     reference  ReferenceFeatures; None = dropped, as in 5 % of the training samples
+    pictures   whether each frame is a picture by itself: audio and motion modules do not run
     sfm_*      strength of the SFM (0 bypasses it, 1 is as trained) and factors on its bands LL, LH, HL, HH
     """
 
@@ -110,6 +117,7 @@ class ClipConditions:
     reference: ReferenceFeatures | None
     sfm_strength: float = 1.0
     sfm_gains: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
+    pictures: bool = False
 
     def runs(self, x: Tensor, flag: str) -> Iterator[tuple[Tensor, bool]]:
         """x cut where the branches' `flag` ("portrait" or "audio") changes: (rows, flag)."""

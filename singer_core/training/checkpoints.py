@@ -65,6 +65,7 @@ def metadata_of(
     found = {
         "singer.heads": str(arch.heads),
         "singer.locator_input": arch.locator_input,
+        "singer.carried_input": arch.carried_input,
         "singer.noise_schedule": config.noise_schedule,
         "singer.recipe": config.recipe,
         "singer.stage": str(config.stage),

@@ -1,102 +1,128 @@
-"""What a training run is: one frozen record, read from TOML or JSON (docs/training.md)."""
+"""What a training run is: one frozen value, read from TOML or JSON (docs/training.md).
+
+Each field says its default, its words and what it accepts once: by `least` and `most` in its metadata, or by
+its type.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
 import json
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from .. import constants
 from ..network.architecture import Architecture
-from ..settings import NoiseSchedule
+from ..settings import NoiseSchedule, required, setting
 
 RecipeName = Literal["authors", "matched", "lora"]
+Stage = Literal[1, 2]
 Precision = Literal["no", "fp16", "bf16"]
 Part = Literal["adapter", "all"]
 Decay = Literal["constant", "cosine"]
 
 
+def count(default: int, help: str) -> Any:
+    """A field from 1."""
+    return setting(default, help, least=1)
+
+
+def amount(default: float, help: str) -> Any:
+    """A field from 0."""
+    return setting(default, help, least=0)
+
+
+def chance(default: float, help: str) -> Any:
+    """A field from 0 to 1."""
+    return setting(default, help, least=0, most=1)
+
+
 @dataclass(frozen=True)
-class TrainConfig:
-    """One run. Fields that a recipe presets (`PRESETS`) may be overridden by name.
+class Rates:
+    """Factors on the learning rate by what a parameter is part of; 0 leaves it as it is."""
 
-    data, output          folder of prepared clips; folder that checkpoints and log are written to
-    recipe, stage         who is trained and how (docs/training.md); 1 = picture pairs, 2 = clips
-    start                 checkpoint to begin with; None = fresh weights of `architecture`
-    architecture          widths for fresh weights, fields of `Architecture`
-    trainable             "adapter": what the recipe says; "all": every parameter (small models)
-    frames, motion_frames of a clip; motion frames come before it
-    batch, accumulate     samples a forward on each device; forwards a step
-    rate, warmup, decay   learning rate, steps of linear warm-up, course afterwards
-    *_dropout             chance that a forward goes without portrait, song, or carried frames
-    motion_drop           share of the carried frames' patches set to zero
-    motion_noise          deviation of noise on the carried frames' latents
-    noise_offset          deviation of the noise that is equal over a channel's pixels and frames
-    lip_weight            extra weight of the loss around the lips, 0 = none
-    ema                   decay of the averaged weights, 0 = none
-    lora_rank, lora_motion  rank of the factors; whether motion modules get some too
-    save_every, keep      steps between checkpoints; how many of them stay
-    log_every             steps between rows of the log
-    tensorboard           whether the log is written for TensorBoard too
-    """
-
-    data: Path
-    output: Path
-    recipe: RecipeName = "matched"
-    stage: int = 2
-    start: Path | None = None
-    architecture: Architecture | None = None
-    trainable: Part = "adapter"
-    seed: int = 42
-    steps: int = 30_000
-    frames: int = constants.TRAINED_CLIP_FRAMES
-    motion_frames: int = constants.MOTION_FRAMES
-    batch: int = 1
-    accumulate: int = 1
-    rate: float = 1e-5
-    warmup: int = 1
-    decay: Decay = "constant"
-    betas: tuple[float, float] = (0.9, 0.999)
-    epsilon: float = 1e-8
-    weight_decay: float = 1e-2
-    clip_gradient: float = 1.0
-    noise_schedule: NoiseSchedule = "scaled_linear"
-    noise_offset: float = 0.05
-    reference_dropout: float = 0.05
-    audio_dropout: float = 0.05
-    start_dropout: float = 0.05
-    motion_drop: float = 0.0
-    motion_noise: float = 0.0
-    lip_weight: float = 0.0
-    ema: float = 0.0
-    precision: Precision = "no"
-    gradient_checkpointing: bool = False
-    eight_bit_adam: bool = False
-    lora_rank: int = 16
-    lora_motion: bool = False
-    save_every: int = 500
-    log_every: int = 10
-    tensorboard: bool = False
-    keep: int = 2
+    spatial: float = amount(1.0, "Both UNets, face locator and image projection: what people look like.")
+    audio: float = amount(1.0, "Audio modules and audio projection.")
+    spectral: float = amount(1.0, "MSM and SFM.")
+    motion: float = amount(1.0, "Motion modules.")
 
     def __post_init__(self) -> None:
-        for name, choices in _CHOICES.items():
-            _require(getattr(self, name) in choices, name, getattr(self, name), ", ".join(map(str, choices)))
-        for name in ("steps", "batch", "accumulate", "save_every", "log_every", "keep", "lora_rank"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("reference_dropout", "audio_dropout", "start_dropout", "motion_drop", "ema"):
-            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "0 to 1")
-        for name in ("warmup", "weight_decay", "noise_offset", "motion_noise", "lip_weight", "clip_gradient"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        _check_ranges(self)
+        if not any(dataclasses.astuple(self)):
+            raise ValueError("All of `rates` are 0, so nothing would be trained. Set one above 0.")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One run. Fields that a recipe presets (`PRESETS`) may be overridden by name."""
+
+    data: Path = required("Folder of prepared clips, or of people for stage 1.")
+    output: Path = required("Folder that checkpoints and log are written to.")
+    recipe: RecipeName = setting("matched", "Who is trained, and how (docs/training.md).")
+    stage: Stage = setting(2, "1: picture pairs of many people; 2: clips.")
+    start: Path | None = setting(
+        None, "Checkpoint to begin with; without it fresh weights of `architecture`."
+    )
+    architecture: Architecture | None = setting(None, "Widths of fresh weights.")
+    trainable: Part = setting(
+        "adapter", "adapter: what the recipe says; all: every parameter (small models)."
+    )
+    seed: int = setting(42, "Of all chance.")
+    steps: int = count(30_000, "Steps of the optimizer.")
+    frames: int = setting(constants.TRAINED_CLIP_FRAMES, "Of a clip, even.")
+    motion_frames: int = count(constants.MOTION_FRAMES, "Carried frames before the clip.")
+    batch: int = count(1, "Samples of a forward on each device.")
+    accumulate: int = count(1, "Forwards of a step.")
+    rate: float = setting(1e-5, "Learning rate.")
+    rates: Rates = field(default_factory=Rates, metadata={"help": "Factors on it by part of the network."})
+    warmup: int = amount(1, "Steps of linear warm-up.")
+    decay: Decay = setting("constant", "Course of the learning rate afterwards.")
+    betas: tuple[float, float] = setting((0.9, 0.999), "Of AdamW.")
+    epsilon: float = setting(1e-8, "Of AdamW.")
+    weight_decay: float = amount(1e-2, "Of AdamW.")
+    clip_gradient: float = amount(1.0, "Largest norm of the gradient; 0 = any.")
+    noise_schedule: NoiseSchedule = setting("scaled_linear", "Betas of the diffusion.")
+    noise_offset: float = amount(0.05, "Deviation of the noise that a channel's pixels and frames share.")
+    reference_dropout: float = chance(0.05, "Chance that a sample goes without portrait.")
+    audio_dropout: float = chance(0.05, "Chance that it goes without song.")
+    locator_dropout: float = chance(0.0, "Chance that the face locator is shown nothing.")
+    start_dropout: float = chance(
+        0.05, "Chance that a clip is the first: the portrait stands in for carried frames."
+    )
+    carried_dropout: float = chance(0.0, "Chance that all carried frames are zeros.")
+    motion_drop: float = chance(0.0, "Share of the carried frames' patches set to zero.")
+    motion_noise: float = amount(0.0, "Deviation of noise on the carried frames' latents.")
+    same_pose: float = chance(0.15, "Stage 1: chance that the portrait is the very picture to be learnt.")
+    lip_weight: float = amount(0.0, "Extra weight of the loss around the lips; 0 = none.")
+    ema: float = chance(0.0, "Decay of the averaged weights; 0 = none.")
+    precision: Precision = setting("no", "Of the forward pass; no = float32.")
+    gradient_checkpointing: bool = setting(False, "Less memory, more time.")
+    eight_bit_adam: bool = setting(
+        False, "Needs bitsandbytes and a GPU; else ordinary AdamW, with a warning."
+    )
+    lora_rank: int = count(16, "Rank of the factors.")
+    lora_motion: bool = setting(False, "Whether motion modules get factors too.")
+    save_every: int = count(500, "Steps between checkpoints.")
+    keep: int = count(2, "How many of them stay.")
+    log_every: int = count(10, "Steps between rows of the log.")
+    sensitivity_every: int = amount(500, "Steps between looks at how much the portrait matters; 0 = none.")
+    tensorboard: bool = setting(False, "The log as TensorBoard events too.")
+
+    def __post_init__(self) -> None:
+        _check_ranges(self)
+        for name, kind in get_type_hints(TrainConfig).items():
+            if get_origin(kind) is Literal:
+                choices = get_args(kind)
+                accepted = ", ".join(map(str, choices))
+                _require(getattr(self, name) in choices, name, getattr(self, name), accepted)
         _require(self.rate > 0, "rate", self.rate, "a positive learning rate, such as 1e-4")
         _require(self.frames >= 2 and self.frames % 2 == 0, "frames", self.frames, "an even number from 2")
         total, limit = self.frames + self.motion_frames, constants.MOTION_POSITIONS
         _require(total <= limit, "frames + motion_frames", total, f"at most {limit}")
-        _require(self.motion_frames >= 1, "motion_frames", self.motion_frames, "at least 1")
         if self.recipe == "lora" and (self.start is None or self.stage == 1 or self.ema):
             raise ValueError(
                 "The recipe `lora` adapts a trained network: it needs `start`, and has neither `stage = 1` "
@@ -114,19 +140,8 @@ class TrainConfig:
 
     def to_json(self) -> str:
         """All fields, for logs and checkpoints; the inverse of `from_mapping`."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        values["architecture"] = self.architecture and dataclasses.asdict(self.architecture)
-        return json.dumps(values, default=str, indent=1)
+        return json.dumps(dataclasses.asdict(self), default=str, indent=1)
 
-
-_CHOICES: dict[str, tuple[Any, ...]] = {
-    "recipe": get_args(RecipeName),
-    "stage": (1, 2),
-    "trainable": get_args(Part),
-    "decay": get_args(Decay),
-    "precision": get_args(Precision),
-    "noise_schedule": get_args(NoiseSchedule),
-}
 
 # What a recipe sets where the file says nothing (numerics section 17; FIELD "Training facts").
 PRESETS: dict[str, dict[str, Any]] = {
@@ -157,8 +172,7 @@ def read_config(path: Path) -> TrainConfig:
     """A run from a TOML or JSON file; relative paths in it count from its folder.
 
     Raises FileNotFoundError, and ValueError for a file that cannot be parsed, an unknown key (naming the
-    nearest
-    known one), a missing key, or a value of the wrong type or out of range.
+    nearest known one), a missing key, or a value of the wrong type or out of range.
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no configuration {path}. Two examples are in docs/training.md.")
@@ -178,11 +192,10 @@ def from_mapping(
     """A run from plain values, presets of its recipe filled in."""
     if not isinstance(values, Mapping):
         raise ValueError(f"{name} holds a {type(values).__name__}; a table of `key = value` is accepted.")
-    fields = {f.name: f for f in dataclasses.fields(TrainConfig)}
-    check_keys(values, fields, name)
-    for required in ("data", "output"):
-        if required not in values:
-            raise ValueError(f'{name} lacks `{required}`. Write `{required} = "folder"`.')
+    check_keys(values, [f.name for f in dataclasses.fields(TrainConfig)], name)
+    for folder_key in ("data", "output"):
+        if folder_key not in values:
+            raise ValueError(f'{name} lacks `{folder_key}`. Write `{folder_key} = "folder"`.')
     types = get_type_hints(TrainConfig)
     preset = PRESETS.get(values.get("recipe", "matched"), {})
     given = {key: _value(key, value, types[key], folder) for key, value in values.items()}
@@ -213,8 +226,8 @@ def _value(key: str, value: Any, kind: Any, folder: Path) -> Any:
     if key in ("data", "output", "start"):
         _require(isinstance(value, str), key, value, "a path in quotes")
         return (folder / Path(value).expanduser()).resolve()
-    if key == "architecture":
-        return _architecture(value)
+    if key in _TABLES:
+        return _table(key, value)
     if key == "betas":
         return tuple(float(x) for x in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -227,14 +240,34 @@ def _value(key: str, value: Any, kind: Any, folder: Path) -> Any:
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
-def _architecture(values: Any) -> Architecture:
+_TABLES: dict[str, tuple[Any, str]] = {
+    "architecture": (Architecture, "widths such as `channels = [64, 96]`"),
+    "rates": (Rates, "factors such as `spatial = 0.1`"),
+}
+
+
+def _table(key: str, values: Any) -> Any:
+    kind, words = _TABLES[key]
     if not isinstance(values, Mapping):
-        raise ValueError(
-            f"`architecture` is {values!r}; accepted: a table of widths such as `channels = [64, 96]`."
-        )
-    check_keys(values, [f.name for f in dataclasses.fields(Architecture)], "[architecture]")
-    widths: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-    return Architecture(**widths)
+        raise ValueError(f"`{key}` is {values!r}; accepted: a table of {words}.")
+    check_keys(values, [f.name for f in dataclasses.fields(kind)], f"[{key}]")
+    return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+
+
+def _check_ranges(values: Any) -> None:
+    """ValueError for a field below its `least` or above its `most`."""
+    for its_field in dataclasses.fields(values):
+        least, most = its_field.metadata.get("least"), its_field.metadata.get("most", math.inf)
+        if least is None:
+            continue
+        value = getattr(values, its_field.name)
+        above = {0: "0 or more"}.get(least, f"at least {least}")
+        accepted = above if most == math.inf else f"{least} to {most}"
+        _require(_is_number(value) and least <= value <= most, its_field.name, value, accepted)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _require(holds: bool, name: str, value: object, accepted: str) -> None:

@@ -1,8 +1,10 @@
 """Prepared clips on disk, and random training samples of them.
 
-A data set is a folder of safetensors files, one for each performance (one person, one song), with s frames:
+A data set is a folder of safetensors files ("items"), one for each performance (one person, one song), with
+s frames in the order of time. For stage 1, which learns from pairs of pictures, an item may also be a person
+without a song: no `features`, and as frames two or more poses in any order.
     latents     (s, 4, h, w)  float16, scaled for the UNet
-    features    (s, l, d)     float16 audio features
+    features    (s, l, d)     float16 audio features; not needed for stage 1
     boxes       (s, 2, 4)     int16 bounding boxes of silhouette and lips: left, top, right, bottom in pixels
     thumbnails  (s, 3, h, w)  uint8, the picture at the size of the latents
     identity    (e,)          face embedding; without it the colours of the reference picture stand in
@@ -15,7 +17,7 @@ A data set is a folder of safetensors files, one for each performance (one perso
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -47,7 +49,7 @@ class Sample:
     latents    f 4 h w    to be learnt
     reference  4 h w      portrait, any frame of the performance
     carried    k 4 h w    frames before the clip
-    windows    f k l d    audio features around every frame
+    windows    f k l d    audio features around every frame; empty in a pair
     masks      3 n        one a level, level 0 first: full, face, lip
     shown      1|3 H W    input of the face locator: face box, or the portrait in [-1, 1]
     identity   e
@@ -66,12 +68,19 @@ class Sample:
     grey: Tensor
 
     def to(self, device: torch.device) -> Sample:
-        moved: dict[str, Any] = {
-            f.name: tuple(x.to(device) for x in value) if isinstance(value, tuple) else value.to(device)
+        return self.each(lambda x: x.to(device))
+
+    def pick(self, rows: list[int]) -> Sample:
+        """Some samples of a batch."""
+        return self.each(lambda x: x[rows])
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Sample:
+        values: dict[str, Any] = {
+            f.name: tuple(map(change, value)) if isinstance(value, tuple) else change(value)
             for f in fields(self)
             for value in [getattr(self, f.name)]
         }
-        return Sample(**moved)
+        return Sample(**values)
 
 
 def collate(samples: list[Sample]) -> Sample:
@@ -92,12 +101,14 @@ class Item:
 
 
 class ClipDataset:
-    """Random clips of the performances in a folder.
+    """Random clips of the performances in a folder, or pairs of pictures of its people.
 
-    frames, carried  of a clip, and before it
+    frames, carried  of a clip, and before it; of a pair 1 and 0
     locator_input    what the face locator is shown; for "portrait" the performances hold pictures
+    same_pose        for pairs: the chance that the portrait is the very picture to be learnt, else it shows
+                     another pose; None for clips
     Raises FileNotFoundError for a missing or empty folder, ValueError where no performance is long enough,
-    one is damaged, or pictures are wanted and missing.
+    one is damaged, or pictures or songs are wanted and missing.
     """
 
     def __init__(
@@ -107,9 +118,11 @@ class ClipDataset:
         carried: int,
         rule: MaskRule = "reference",
         locator_input: LocatorInput = "face",
+        same_pose: float | None = None,
     ) -> None:
-        self.frames, self.carried, self.rule = frames, carried, rule
-        found = [_item(path, locator_input == "portrait") for path in item_paths(folder)]
+        self.frames, self.carried, self.rule, self.same_pose = frames, carried, rule, same_pose
+        pictures, songs = locator_input == "portrait", same_pose is None
+        found = [_item(path, pictures, songs) for path in item_paths(folder)]
         self.items = [item for item in found if item.frames >= frames + carried]
         if not self.items:
             raise ValueError(
@@ -118,11 +131,24 @@ class ClipDataset:
             )
 
     def sample(self, generator: torch.Generator) -> Sample:
-        """A random clip of a random performance; its portrait is a random frame, or one kept as picture."""
-        item = self.items[_random(len(self.items), generator)]
+        """A random clip or pair of a random item."""
+        return self.of(self.items[_random(len(self.items), generator)], generator)
+
+    def of(self, item: Item, generator: torch.Generator) -> Sample:
+        """A random clip of a performance; its portrait is a random frame, or one kept as picture."""
+        if self.same_pose is not None:
+            return self.pair(item, generator)
         start = self.carried + _random(item.frames - self.frames - self.carried + 1, generator)
         portrait = _random(len(item.portraits) or item.frames, generator)
         return self.clip(item, start, item.portraits[portrait] if item.portraits else portrait)
+
+    def pair(self, item: Item, generator: torch.Generator) -> Sample:
+        """A random picture of a person to be learnt, with another one as the portrait."""
+        frames = range(item.frames)
+        portrait = _choice(item.portraits or frames, generator)
+        others = [frame for frame in frames if frame != portrait]
+        same = float(torch.rand((), generator=generator)) < (self.same_pose or 0.0)
+        return self.clip(item, portrait if same or not others else _choice(others, generator), portrait)
 
     def clip(self, item: Item, start: int, portrait: int) -> Sample:
         """The clip that starts at frame `start`, with frame `portrait` as the reference."""
@@ -131,10 +157,7 @@ class ClipDataset:
             latents = file.get_slice("latents")
             near = latents[first:stop].float()
             reference = latents[portrait : portrait + 1][0].float()
-            features = file.get_slice("features")
-            reach = constants.AUDIO_WINDOW
-            low, high = max(start - reach, 0), min(stop + reach, item.frames)
-            heard = features[low:high].float()
+            windows = self._windows(file, start, stop)
             boxes = file.get_tensor("boxes").numpy()
             thumbnail = file.get_slice("thumbnails")[portrait : portrait + 1][0].float() / 255
             identity = file.get_tensor("identity").float() if "identity" in file.keys() else None  # noqa: SIM118
@@ -148,13 +171,21 @@ class ClipDataset:
             latents=near[self.carried :],
             reference=reference,
             carried=near[: self.carried],
-            windows=audio_windows(heard, start - low, stop - low),
+            windows=windows,
             masks=masks,
             shown=region[None] if picture is None else picture,
             identity=mean_colours(thumbnail, masks[0]) if identity is None else identity,
             lips=lip_boxes(boxes[start:stop], near.shape[2:]),
             grey=grey,
         )
+
+    def _windows(self, file: Any, start: int, stop: int) -> Tensor:
+        """Audio features around the frames from `start` to before `stop`; none in a pair."""
+        if self.same_pose is not None:
+            return torch.zeros(stop - start, 0, 0, 0)
+        features, reach = file.get_slice("features"), constants.AUDIO_WINDOW
+        low = max(start - reach, 0)
+        return audio_windows(features[low : stop + reach].float(), start - low, stop - low)
 
     def _masks(self, boxes: np.ndarray, size: tuple[int, int]) -> tuple[tuple[Tensor, ...], Tensor]:
         """Attention masks and region map for the union of some frames' boxes, (s, 2, 4)."""
@@ -227,10 +258,15 @@ def describe(folder: Path, description: Mapping[str, object]) -> None:
     write_text(path, text)
 
 
-def _item(path: Path, pictures: bool) -> Item:
+def _item(path: Path, pictures: bool, songs: bool) -> Item:
     try:
         with safe_open(path, framework="pt") as file:
             frames = file.get_slice("latents").get_shape()[0]
+            if songs and "features" not in file.keys():  # noqa: SIM118 - safe_open is no mapping
+                raise ValueError(
+                    f"{path.name} is a person without a song, which only stage 1 learns from. Set "
+                    "`stage = 1`, or prepare videos with sound."
+                )
             if not pictures:
                 return Item(path, frames)
             if "portraits" not in file.keys():  # noqa: SIM118 - safe_open is no mapping
@@ -243,6 +279,10 @@ def _item(path: Path, pictures: bool) -> Item:
         raise ValueError(
             f"{path.name} is damaged ({error}). Delete it and prepare the data set again."
         ) from error
+
+
+def _choice(values: Sequence[int], generator: torch.Generator) -> int:
+    return values[_random(len(values), generator)]
 
 
 def _random(limit: int, generator: torch.Generator) -> int:

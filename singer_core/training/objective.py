@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import constants
-from ..network.adapter import SiteModules
 from ..network.backbone import SingerNetwork
 from ..network.conditions import (
     CONDITIONAL,
@@ -38,22 +36,31 @@ class Draws:
 
     noise          b f 4 h w
     timesteps      b
-    no_reference, no_audio, no_start   what the forward goes without
+    no_reference, no_audio, no_start, no_locator   for each sample, what it goes without
     motion_keep    b k 1 h w  0 where a patch of the carried frames is dropped, else 1
     motion_noise   b k 4 h w
     """
 
     noise: Tensor
     timesteps: Tensor
-    no_reference: bool
-    no_audio: bool
-    no_start: bool
+    no_reference: tuple[bool, ...]
+    no_audio: tuple[bool, ...]
+    no_start: tuple[bool, ...]
+    no_locator: tuple[bool, ...]
     motion_keep: Tensor
     motion_noise: Tensor
 
     def to(self, device: torch.device) -> Draws:
         values: dict[str, Any] = {
             k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(self).items()
+        }
+        return Draws(**values)
+
+    def pick(self, rows: list[int]) -> Draws:
+        """Some samples of a batch."""
+        values: dict[str, Any] = {
+            k: v[rows] if isinstance(v, Tensor) else tuple(v[row] for row in rows)
+            for k, v in vars(self).items()
         }
         return Draws(**values)
 
@@ -65,13 +72,13 @@ def seeded(*names: object) -> torch.Generator:
 
 
 def draw(config: TrainConfig, shape: tuple[int, ...], numbers: range, forward: int) -> Draws:
-    """Chance of a forward of the samples `numbers`, counted over the run; `forward` is the same on all
-    devices.
+    """Chance of a forward of the samples `numbers`, counted over the run.
 
-    shape   of one sample's clip, (f, 4, h, w)
+    shape    of one sample's clip, (f, 4, h, w)
+    forward  its number, the same on all devices; the authors drop from all samples of a forward alike
     """
     channels, height, width = shape[1:]
-    noise, kept, jitter = [], [], []
+    noise, kept, jitter, chances = [], [], [], []
     for number in numbers:
         generator = seeded(config.seed, "noise", number)
         offset = torch.randn(1, channels, 1, 1, generator=generator)
@@ -79,15 +86,18 @@ def draw(config: TrainConfig, shape: tuple[int, ...], numbers: range, forward: i
         patches = torch.rand(
             config.motion_frames, 1, -(-height // 2), -(-width // 2), generator=generator
         ).ge(config.motion_drop)
-        kept.append(F.interpolate(patches.float(), scale_factor=2)[..., :height, :width])
         jitter.append(torch.randn(config.motion_frames, channels, height, width, generator=generator))
-    chance = torch.rand(3, generator=seeded(config.seed, "forward", forward)).tolist()
+        names = ("forward", forward) if config.recipe == "authors" else ("sample", number)
+        chances.append(torch.rand(5, generator=seeded(config.seed, *names)).tolist())
+        blank = chances[-1][4] < config.carried_dropout
+        kept.append(F.interpolate(patches.float(), scale_factor=2)[..., :height, :width] * (not blank))
     return Draws(
         noise=torch.stack(noise),
         timesteps=torch.stack([_timestep(config, number) for number in numbers]),
-        no_reference=chance[0] < config.reference_dropout,
-        no_audio=chance[1] < config.audio_dropout,
-        no_start=chance[2] < config.start_dropout,
+        no_reference=tuple(chance[0] < config.reference_dropout for chance in chances),
+        no_audio=tuple(chance[1] < config.audio_dropout for chance in chances),
+        no_start=tuple(chance[2] < config.start_dropout for chance in chances),
+        no_locator=tuple(chance[3] < config.locator_dropout for chance in chances),
         motion_keep=torch.stack(kept),
         motion_noise=torch.stack(jitter),
     )
@@ -106,12 +116,9 @@ class Objective:
     """The loss of a batch under a run's settings.
 
     `authors` keeps their oddities: a forward without reference has empty reference features and four carried
-    frames of
-    zeros, one without start frames grey ones, and min-SNR weights multiply the mean loss. Otherwise a forward
-    goes
-    without something exactly as a guidance branch does at inference, the portrait stands still where start
-    frames are
-    dropped, and every sample has its own weight.
+    frames of zeros, one without start frames grey ones, and min-SNR weights multiply the mean loss. Otherwise
+    a sample goes without something exactly as a guidance branch does at inference, the portrait stands still
+    where start frames are dropped, and every sample has its own weight.
     """
 
     config: TrainConfig
@@ -141,10 +148,35 @@ class Objective:
         return (error.mean((1, 2, 3, 4)) * weight).mean()
 
 
+def with_wrong_portrait(batch: Sample) -> dict[str, Sample]:
+    """Different people, each given the next one's portrait: in all inputs, or in the reference UNet alone."""
+    other = {name: getattr(batch, name).roll(1, 0) for name in ("reference", "identity", "shown")}
+    return {
+        "wrong": dataclasses.replace(batch, **other),
+        "attention": dataclasses.replace(batch, reference=other["reference"]),
+    }
+
+
 def predict(
     network: SingerNetwork, config: TrainConfig, batch: Sample, draws: Draws, noisy: Tensor
 ) -> Tensor:
-    """The network's v for noisy latents (b, f, 4, h, w), the same shape."""
+    """The network's v for noisy latents (b, f, 4, h, w), the same shape.
+
+    Samples that are trained as the same guidance branch run together.
+    """
+    groups: dict[Branch, list[int]] = {}
+    for row, branch in enumerate(branches_of(config, draws)):
+        groups.setdefault(branch, []).append(row)
+    parts = [
+        _predict(network, config, batch.pick(rows), draws.pick(rows), noisy[rows]) for rows in groups.values()
+    ]
+    order = torch.tensor([row for rows in groups.values() for row in rows])
+    return torch.cat(parts)[order.argsort().to(noisy.device)]
+
+
+def _predict(
+    network: SingerNetwork, config: TrainConfig, batch: Sample, draws: Draws, noisy: Tensor
+) -> Tensor:
     frames = noisy.shape[1]
     tokens = image_tokens(network, batch.identity)
     clip = clip_conditions(network, config, batch, draws, noisy, tokens)
@@ -155,18 +187,19 @@ def predict(
 def clip_conditions(
     network: SingerNetwork, config: TrainConfig, batch: Sample, draws: Draws, noisy: Tensor, tokens: Tensor
 ) -> ClipConditions:
-    """Conditions of a batch of clips, some of them dropped as `draws` says."""
+    """Conditions of a batch of clips of one branch, some of them dropped as `draws` says."""
     count, frames = noisy.shape[:2]
-    branch, reference = CONDITIONAL, None
-    if config.recipe != "authors":
-        branch = branch_of(draws)
-    if config.recipe != "authors" or not draws.no_reference:
-        reference = reference_features(network, config, batch, draws, tokens)
-    if config.stage == 1:
+    branch, by_authors, pictures = (
+        branches_of(config, draws)[0],
+        config.recipe == "authors",
+        config.stage == 1,
+    )
+    unseen = draws.no_reference[0] if by_authors else pictures and not branch.portrait
+    if pictures:
         heard = noisy.new_zeros(count * frames, 1, 1)
     else:
         heard = audio_tokens(network, batch.windows, noisy)
-        if config.recipe == "authors" and draws.no_audio:
+        if by_authors and draws.no_audio[0]:
             heard = torch.zeros_like(heard)
     return ClipConditions(
         branches=(branch,),
@@ -174,16 +207,27 @@ def clip_conditions(
         audio=AudioTokens(heard, made=None),
         masks=tuple(level.transpose(0, 1).repeat_interleave(frames, 1) for level in batch.masks),
         weights=noisy.new_ones(1, 3),
-        face=network.adapter.face_locator(batch.shown.expand(-1, 3, -1, -1)).repeat_interleave(frames, 0),
-        reference=reference,
+        face=located(network, batch, draws).repeat_interleave(frames, 0),
+        reference=None if unseen else reference_features(network, config, batch, draws, tokens),
+        pictures=pictures,
     )
 
 
-def branch_of(draws: Draws) -> Branch:
-    """The guidance branch that a forward is trained as."""
-    if draws.no_reference:
-        return UNCONDITIONAL
-    return PORTRAIT_ONLY if draws.no_audio else CONDITIONAL
+def located(network: SingerNetwork, batch: Sample, draws: Draws) -> Tensor:
+    """Face-locator features of each sample, (b, c, h, w); zeros where it is shown nothing."""
+    face = network.adapter.face_locator(batch.shown.expand(-1, 3, -1, -1))
+    shown = torch.tensor([not dropped for dropped in draws.no_locator], device=face.device)
+    return face * shown[:, None, None, None]
+
+
+def branches_of(config: TrainConfig, draws: Draws) -> list[Branch]:
+    """The guidance branch that each sample is trained as."""
+    if config.recipe == "authors":
+        return [CONDITIONAL] * len(draws.timesteps)
+    return [
+        UNCONDITIONAL if blind else PORTRAIT_ONLY if deaf and config.stage == 2 else CONDITIONAL
+        for blind, deaf in zip(draws.no_reference, draws.no_audio, strict=True)
+    ]
 
 
 def image_tokens(network: SingerNetwork, identity: Tensor) -> Tensor:
@@ -193,9 +237,10 @@ def image_tokens(network: SingerNetwork, identity: Tensor) -> Tensor:
 
 
 def audio_tokens(network: SingerNetwork, windows: Tensor, noisy: Tensor) -> Tensor:
-    """Audio tokens after the MSM, ((b f), m, d), of windows (b, f, k, l, d) and noisy latents (b, f, 4, h,
-    w).
+    """Audio tokens after the MSM, ((b f), m, d).
 
+    windows  (b, f, k, l, d)
+    noisy    (b, f, 4, h, w) latents
     Gains are sums over the clip's frames; longer or shorter clips than the authors' 14 are scaled to it.
     """
     adapter, frames = network.adapter, windows.shape[1]
@@ -215,35 +260,12 @@ def reference_features(
     if config.stage == 2:
         images = torch.cat([images, carried_latents(config, batch, draws)], dim=1)
     made = network.reference_features(images, tokens[1:])
-    return ReferenceFeatures(made.features, made=None)
+    return dataclasses.replace(made, made=None)
 
 
 def carried_latents(config: TrainConfig, batch: Sample, draws: Draws) -> Tensor:
     """Latents of the carried frames as the network is shown them, (b, k, 4, h, w)."""
-    carried = batch.carried
-    if draws.no_start:
-        still = batch.grey if config.recipe == "authors" else batch.reference
-        return still[:, None].expand_as(carried)
-    return (carried + config.motion_noise * draws.motion_noise) * draws.motion_keep
-
-
-class _Nothing(nn.Module):
-    """Stands in for an audio or motion module: returns its first argument."""
-
-    def forward(self, x: Tensor, *_: object) -> Tensor:
-        return x
-
-
-@contextmanager
-def without_clip_modules(network: SingerNetwork) -> Iterator[None]:
-    """Stage 1: the network as pictures need it, its audio and motion modules out of the way."""
-    kept: list[tuple[SiteModules, nn.Module, nn.Module]] = []
-    try:
-        for site in network.adapter.sites.values():
-            assert isinstance(site, SiteModules)
-            kept.append((site, site.audio, site.motion))
-            site.audio, site.motion = _Nothing(), _Nothing()  # type: ignore[assignment]
-        yield
-    finally:
-        for site, audio, motion in kept:
-            site.audio, site.motion = audio, motion  # type: ignore[assignment]
+    still = batch.grey if config.recipe == "authors" else batch.reference
+    first = torch.tensor(draws.no_start, device=still.device)[:, None, None, None, None]
+    carried = (batch.carried + config.motion_noise * draws.motion_noise) * draws.motion_keep
+    return torch.where(first, still[:, None], carried)

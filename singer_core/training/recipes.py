@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from typing import Any
 
@@ -39,7 +40,7 @@ def starting_network(config: TrainConfig) -> SingerNetwork:
     """
     if config.start is None:
         assert config.architecture is not None  # TrainConfig checked it
-        network = SingerNetwork(config.architecture)
+        network = SingerNetwork(_as_trained(config.architecture, config))
         init_weights(network, config.seed)
         if config.recipe == "authors":
             authors_spectral(network, config.seed)
@@ -49,9 +50,15 @@ def starting_network(config: TrainConfig) -> SingerNetwork:
     if arch is not None and arch != checkpoint.architecture:
         raise ValueError(f"`architecture` differs from that of {config.start.name}. Leave it out.")
     network = load_network(checkpoint, torch.float32)
+    network.architecture = _as_trained(network.architecture, config)
     if config.recipe == "matched" and checkpoint.variant == "singer":
         _warn_untrained_filter(checkpoint, network)
     return network
+
+
+def _as_trained(arch: Architecture, config: TrainConfig) -> Architecture:
+    """The recipe `matched` trains a branch without portrait that does not see the carried frames either."""
+    return dataclasses.replace(arch, carried_input="with_portrait") if config.recipe == "matched" else arch
 
 
 def _warn_untrained_filter(checkpoint: Checkpoint, network: SingerNetwork) -> None:
@@ -82,7 +89,7 @@ def prepare_parameters(network: SingerNetwork, config: TrainConfig) -> dict[str,
     """Freeze everything but what the run trains; returns that by name.
 
     The recipe `matched` makes a parameter of the MSM's matrix, a buffer in the authors' code; `lora` adds its
-    factors.
+    factors. Parts whose rate is 0 stay as they are.
     """
     module = network.adapter.multi_scale_spectral
     if module is not None and config.recipe == "matched" and config.stage == 2:
@@ -93,7 +100,7 @@ def prepare_parameters(network: SingerNetwork, config: TrainConfig) -> dict[str,
     prefixes, trained = trained_prefixes(config), dict[str, nn.Parameter]()
     for name, parameter in network.named_parameters():
         wanted = name.startswith(prefixes) or lora.is_factor(name)
-        if wanted and not never_reached(name, network.architecture):
+        if wanted and rate_factor(name, config) and not never_reached(name, network.architecture):
             parameter.requires_grad_(True)
             trained[name] = parameter
     return trained
@@ -118,13 +125,29 @@ def _make_parameter(module: nn.Module, name: str) -> None:
     module.register_parameter(name, nn.Parameter(value))
 
 
+def rate_factor(name: str, config: TrainConfig) -> float:
+    """What the learning rate of a parameter is multiplied with."""
+    rates = config.rates
+    if name.startswith((MSM, SFM)):
+        return rates.spectral
+    if name.startswith(SITES):
+        return rates.motion if ".motion." in name else rates.audio
+    return rates.audio if name.startswith(AUDIO_PROJECTION) else rates.spatial
+
+
 def parameter_groups(trained: dict[str, nn.Parameter], config: TrainConfig) -> list[dict[str, object]]:
-    """Optimizer groups. The authors decay every value; otherwise vectors (norms, biases) are left alone."""
-    if config.recipe == "authors":
-        return [{"params": list(trained.values()), "weight_decay": config.weight_decay}]
+    """Optimizer groups, with the factor on the learning rate as `factor`.
+
+    The authors decay every value; otherwise vectors (norms, biases) are left alone.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in trained.items():
+        decays = config.recipe == "authors" or parameter.ndim > 1
+        key = (rate_factor(name, config), config.weight_decay if decays else 0.0)
+        groups.setdefault(key, []).append(parameter)
     return [
-        {"params": [p for p in trained.values() if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained.values() if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": groups[factor, decay], "weight_decay": decay, "factor": factor}
+        for factor, decay in sorted(groups, reverse=True)
     ]
 
 
@@ -132,8 +155,7 @@ def memory_estimate(config: TrainConfig, network: SingerNetwork, trained: int) -
     """Bytes of a run, roughly: {"weights", "training", "activations", "total"}.
 
     Weights and, for what is trained, gradient and optimizer state (8 bytes, 2 with 8-bit Adam) and the
-    average. The
-    activations are an estimate from the number of values that each site keeps per latent pixel.
+    average. The activations are an estimate from the number of values that each site keeps per latent pixel.
     """
     parameters = sum(p.numel() for p in network.parameters()) + sum(b.numel() for b in network.buffers())
     state = 2 if config.eight_bit_adam else 8

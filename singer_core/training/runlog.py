@@ -1,4 +1,4 @@
-"""What a run writes while it trains: `log.csv`, and TensorBoard events where they are asked for."""
+"""What a run writes while it trains: `log.csv`, `portrait.csv`, and TensorBoard events on request."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image, ImageDraw
@@ -18,9 +18,8 @@ from ..libraries import require
 
 logger = logging.getLogger(__name__)
 
-LOG = "log.csv"
+LOG, PORTRAIT_LOG = "log.csv", "portrait.csv"
 EVENTS = "tensorboard"
-COLUMNS = ("step", "loss", "rate", "gradient_norm", "seconds")
 PICTURE = (640, 360)  # width, height in pixels
 MARGIN = 40
 
@@ -29,6 +28,9 @@ MARGIN = 40
 class Report:
     """A step: mean loss since the last report, learning rate, gradient norm, seconds since the start."""
 
+    FILE: ClassVar[str] = LOG
+    PREFIX: ClassVar[str] = ""
+
     step: int
     loss: float
     rate: float
@@ -36,30 +38,59 @@ class Report:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Sensitivity:
+    """How much the portrait matters: the loss of a fixed batch of different people without dropout.
+
+    right      with their portraits
+    wrong      with another person's portrait
+    attention  with another person's portrait in the reference UNet alone
+    """
+
+    FILE: ClassVar[str] = PORTRAIT_LOG
+    PREFIX: ClassVar[str] = "portrait/"
+
+    step: int
+    right: float
+    wrong: float
+    attention: float
+
+    def __str__(self) -> str:
+        return (
+            f"step {self.step}: a wrong portrait multiplies the loss by {self.wrong / self.right:.2f}, "
+            f"through the reference attention alone by {self.attention / self.right:.2f}"
+        )
+
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(Report))
+
+
 class RunLog:
     """The log of a run in its folder. Rows of steps that a killed run lost are written anew, not twice."""
 
     def __init__(self, folder: Path, step: int, tensorboard: bool) -> None:
         """`step`: the one that the run goes on from. Raises RuntimeError where TensorBoard is missing."""
-        self.path = folder / LOG
+        self.folder = folder
         self.writer: Any = None
         folder.mkdir(parents=True, exist_ok=True)
         if tensorboard:
             writers = require("torch.utils.tensorboard", "The setting `tensorboard`", "tensorboard")
             self.writer = writers.SummaryWriter(str(folder / EVENTS), purge_step=step + 1)
-        _forget_after(self.path, step)
+        for name in (LOG, PORTRAIT_LOG):
+            _forget_after(folder / name, step)
 
-    def add(self, report: Report) -> None:
-        values = dataclasses.astuple(report)
-        new = not self.path.exists()
-        with self.path.open("a", newline="", encoding="utf-8") as stream:
+    def add(self, row: Report | Sensitivity) -> None:
+        path, values = self.folder / row.FILE, dataclasses.asdict(row)
+        new = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as stream:
             rows = csv.writer(stream)
             if new:
-                rows.writerow(COLUMNS)
-            rows.writerow([f"{value:.6g}" for value in values])
+                rows.writerow(values)
+            rows.writerow([f"{value:.6g}" for value in values.values()])
         if self.writer is not None:
-            for name, value in zip(COLUMNS[1:], values[1:], strict=True):
-                self.writer.add_scalar(name, value, report.step)
+            step = values.pop("step")
+            for name, value in values.items():
+                self.writer.add_scalar(f"{row.PREFIX}{name}", value, step)
             self.writer.flush()
 
     def close(self) -> None:
@@ -73,12 +104,12 @@ def _forget_after(path: Path, step: int) -> None:
         return
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.reader(stream))
-    kept = [row for row in rows[1:] if len(row) == len(COLUMNS) and float(row[0]) <= step]
+    kept = [row for row in rows[1:] if len(row) == len(rows[0]) and float(row[0]) <= step]
     if len(kept) == len(rows) - 1:
         return
     logger.info("%s: %d rows behind step %d are written anew", path.name, len(rows) - 1 - len(kept), step)
     with renamed_on_success(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows([COLUMNS, *kept])
+        csv.writer(stream).writerows([rows[0], *kept])
 
 
 def loss_picture(log: Path) -> Image.Image:

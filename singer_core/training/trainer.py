@@ -28,18 +28,23 @@ from .checkpoints import (
 )
 from .config import TrainConfig
 from .dataset import ClipDataset, Sample, collate
-from .objective import Draws, Objective, draw, seeded, without_clip_modules
+from .objective import Draws, Objective, draw, seeded, with_wrong_portrait
 from .recipes import (
     memory_estimate,
     parameter_groups,
     prepare_parameters,
     starting_network,
 )
-from .runlog import Report, RunLog
+from .runlog import Report, RunLog, Sensitivity
 
 logger = logging.getLogger(__name__)
 
 OnReport = Callable[[Report], None]
+PROBE = 8  # people by whom it is judged how much the portrait matters
+DROPOUTS = (  # what they do not go through
+    *("reference_dropout", "audio_dropout", "locator_dropout", "start_dropout", "carried_dropout"),
+    *("motion_drop", "motion_noise"),
+)
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -59,9 +64,6 @@ class Module(nn.Module):
         self.network, self.objective = network, Objective(config)
 
     def forward(self, batch: Sample, draws: Draws) -> Tensor:
-        if self.objective.config.stage == 1:
-            with without_clip_modules(self.network):
-                return self.objective(self.network, batch, draws)
         return self.objective(self.network, batch, draws)
 
 
@@ -82,6 +84,7 @@ class Trainer:
             carried=config.motion_frames if clip else 0,
             rule="union" if config.recipe == "authors" else "reference",
             locator_input=self.network.architecture.locator_input,
+            same_pose=None if clip else config.same_pose,
         )
         self._check_data()
         self.trained = prepare_parameters(self.network, config)
@@ -113,6 +116,8 @@ class Trainer:
                 report = Report(self.step, sum(losses) / len(losses), rate, norm, time.monotonic() - began)
                 losses = []
                 self._log(report, on_report)
+            if config.sensitivity_every and self.step % config.sensitivity_every == 0:
+                self._look_at_portraits()
             if self.step % config.save_every == 0 or self.step == last:
                 self.save()
         return self.network
@@ -121,7 +126,7 @@ class Trainer:
         """Mean loss of the step's forwards on all devices, and the gradient norm before clipping."""
         rate = learning_rate(self.config, self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         total, norm = 0.0, 0.0
         for micro in range(self.config.accumulate):
             batch, draws = self.inputs(micro)
@@ -155,6 +160,36 @@ class Trainer:
         draws = draw(config, tuple(batch.latents.shape[1:]), numbers, forward)
         return batch.to(self.accelerator.device), draws.to(self.accelerator.device)
 
+    def sensitivity(self) -> Sensitivity | None:
+        """How much the portrait matters now; None where the data hold one person only."""
+        config, items = self.config, self.data.items
+        chosen = [items[len(items) * n // PROBE] for n in range(PROBE)] if len(items) >= PROBE else items
+        if len(chosen) < 2:
+            return None
+        numbers = range(len(chosen))
+        right = collate([self.data.of(chosen[n], seeded(config.seed, "probe", n)) for n in numbers])
+        plain = config.but(**dict.fromkeys(DROPOUTS, 0.0))
+        draws = draw(plain, tuple(right.latents.shape[1:]), numbers, 0)
+        batches = {"right": right, **with_wrong_portrait(right)}
+        losses = {name: self._mean_loss(batch, draws) for name, batch in batches.items()}
+        return Sensitivity(self.step, **losses)
+
+    @torch.no_grad()
+    def _mean_loss(self, batch: Sample, draws: Draws) -> float:
+        """Over a batch of any size, as many samples at a time as in training."""
+        objective, device, total = Objective(self.config), self.accelerator.device, 0.0
+        for rows in torch.arange(len(batch.latents)).split(self.config.batch):
+            part, chance = batch.pick(rows.tolist()).to(device), draws.pick(rows.tolist()).to(device)
+            with self.accelerator.autocast():
+                total += len(rows) * float(objective(self.network, part, chance))
+        return total / len(batch.latents)
+
+    def _look_at_portraits(self) -> None:
+        found = None if self.log is None else self.sensitivity()
+        if self.log is not None and found is not None:
+            self.log.add(found)
+            logger.info("%s", found)
+
     def save(self) -> Path | None:
         """Write a checkpoint of the current step, on the main process."""
         self.accelerator.wait_for_everyone()
@@ -187,10 +222,9 @@ class Trainer:
     def _check_data(self) -> None:
         """ValueError where the prepared clips are not what the network reads."""
         arch, sample = self.network.architecture, self.data.sample(seeded(0))
-        found = {
-            "audio features a frame": (sample.windows[0, 0].numel(), arch.frame_features),
-            "values of the identity": (len(sample.identity), arch.identity_width),
-        }
+        found = {"values of the identity": (len(sample.identity), arch.identity_width)}
+        if self.config.stage == 2:
+            found["audio features a frame"] = (sample.windows[0, 0].numel(), arch.frame_features)
         for what, (has, reads) in found.items():
             if has != reads:
                 raise ValueError(
@@ -200,13 +234,12 @@ class Trainer:
 
     def _front_end(self) -> dict[str, str]:
         """What the network reads, for those who load it: front end, and the kind of the identity."""
-        layers, width = self.data.sample(seeded(0)).windows.shape[2:]
         colours = self.network.architecture.identity_width == COLOUR_IDENTITY_WIDTH
-        return {
-            "singer.audio_layers": str(layers),
-            "singer.audio_width": str(width),
-            "singer.identity": "colours" if colours else "embedding",
-        }
+        found = {"singer.identity": "colours" if colours else "embedding"}
+        if self.config.stage == 1:
+            return found
+        layers, width = self.data.sample(seeded(0)).windows.shape[2:]
+        return {**found, "singer.audio_layers": str(layers), "singer.audio_width": str(width)}
 
     def _log(self, report: Report, on_report: OnReport | None) -> None:
         if self.log is None:
