@@ -1,4 +1,4 @@
-"""Stage 1 on people without songs, inputs dropped sample by sample, rates by part, what the portrait matters."""
+"""Stage 1 on people without songs, inputs dropped sample by sample, rates by part, portraits that matter."""
 
 from __future__ import annotations
 
