@@ -282,16 +282,15 @@ def find_processes() -> Processes:
                 "Add --multi_gpu, which stands for several processes on any device."
             )
         return Processes()
-    from datetime import timedelta
-
     import torch
-    from accelerate import PartialState
+
+    from ..processes import shared_state
 
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     # There accelerate would take each process for the only one.
     alone = accelerator is None or accelerator.type == "mps"
     cpu = alone or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
-    state = PartialState(cpu=cpu, timeout=timedelta(days=30))  # waiting for another's longest song, perhaps
+    state = shared_state(cpu, "A batch in several processes")
 
     def share(items: Sequence[Any]) -> Sequence[Any]:
         with state.split_between_processes(list(items)) as mine:

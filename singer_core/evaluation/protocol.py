@@ -21,7 +21,6 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,8 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..files import renamed_on_success, write_text
-from ..libraries import require
 from ..portrait.image import read_image
+from ..processes import shared_state
 from .distance import frechet_distance
 from .evaluate import Material, evaluate
 from .files import PICTURES, Files, read_material
@@ -46,7 +45,6 @@ Floats = NDArray[np.float64]
 
 ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi")
 SET_METRICS = ("fid", "fvd")  # of the whole set, not means over pairs
-WAITING = timedelta(days=30)  # for the other processes' pairs; torch gives up after minutes
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 
@@ -85,9 +83,8 @@ def run_protocol(
     Raises FileNotFoundError for a folder without pairs, ValueError where the lists do not match the files.
     """
     pairs = find_pairs(folder)
-    accelerate = require("accelerate", "Measuring a data set", "accelerate")
     cpu = files.device is None or files.device.type == "cpu"
-    state = accelerate.PartialState(cpu=cpu, timeout=WAITING)
+    state = shared_state(cpu, "Measuring a data set")
     files = dataclasses.replace(files, device=state.device)  # each process its own
     with state.split_between_processes(pairs) as mine:
         for pair in mine:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from lip_sync import lip_sync_error, pair_distances
 
-from singer_core.evaluation.distance import frechet_distance, lip_sync_error, pair_distances
+from singer_core.evaluation.distance import frechet_distance
 
 linalg = pytest.importorskip("scipy.linalg")
 

@@ -10,11 +10,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from lip_sync import lip_sync_error, pair_distances
 from made_up import FPS, singer
 from torch import Tensor, nn
 
 from singer_core.evaluation import networks
-from singer_core.evaluation.distance import frechet_distance, lip_sync_error, pair_distances
+from singer_core.evaluation.distance import frechet_distance
 from singer_core.evaluation.evaluate import evaluate
 from singer_core.evaluation.fidelity import ALEXNET, load_lpips
 from singer_core.evaluation.footage import footage_of
