@@ -27,8 +27,8 @@ from singer_core.network.adapter import SingerAdapter, SiteModules
 from singer_core.network.architecture import Architecture
 from singer_core.network.conditions import Branch, ClipConditions, KeysValues, ReferenceFeatures
 from singer_core.network.layers import Toolkit, attend_with_reference
+from singer_core.render.run import RunConditions
 
-from .run import RunConditions
 from .sockets import Options
 
 # Keys in `transformer_options` for the time of one forward.

@@ -32,12 +32,12 @@ from singer_core.network.adapter import SingerAdapter
 from singer_core.network.architecture import Architecture
 from singer_core.network.checkpoint import VARIANTS, Checkpoint, open_checkpoint, our_key
 from singer_core.network.conditions import UNCONDITIONAL, Branch, ReferenceFeatures
+from singer_core.render.run import RunConditions, SongConditions, make_run
 from singer_core.settings import NoiseSchedule, SingerOptions
 
 from .backbone import ReferenceUNet, SingerUNet, core_names, reference_features, unet_config
 from .patching import OPTIONS
-from .run import RunConditions, make_run
-from .sockets import BRANCH, SONG, SongConditions
+from .sockets import BRANCH, SONG
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from singer_core.settings import SingerOptions
+from singer_core.settings import OFFICIAL, SingerOptions
 
 from .library import needs_library
 from .widgets import widget
@@ -82,17 +82,25 @@ class SingerSampler(io.ComfyNode):
         keep_clips: bool = True,
         finished_only: bool = False,
     ) -> io.NodeOutput:
-        from .long_form import LongForm, sample_song
+        from .long_form import sample_song
 
-        form = LongForm(
-            clip_frames,
-            motion_frames,
-            overlap,
-            clip_noise,
-            hold_colours,
-            reanchor,
-            keep_clips or finished_only,
-            finished_only,
+        options = OFFICIAL.but(
+            clip_frames=clip_frames,
+            motion_frames=motion_frames,
+            overlap=overlap,
+            clip_noise=clip_noise,
+            hold_colours=hold_colours,
+            reanchor=reanchor,
         )
-        samples = sample_song(noise, guider, sampler, sigmas, latent_image, form, vae)
+        samples = sample_song(
+            noise,
+            guider,
+            sampler,
+            sigmas,
+            latent_image,
+            options,
+            vae,
+            keep_clips=keep_clips or finished_only,
+            finished_only=finished_only,
+        )
         return io.NodeOutput({**latent_image, "samples": samples})

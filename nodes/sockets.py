@@ -12,16 +12,14 @@ A CONDITIONING entry of ours is [None, {"singer": SongConditions, "singer_branch
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import numpy as np
 from comfy_api.latest import Input, io
 from torch import Tensor
 
-from singer_core.audio.features import AudioFeatures
 from singer_core.audio.waveform import Waveform, check_waveform
-from singer_core.portrait.portrait import Portrait
+from singer_core.render.run import SongConditions
 
 SingerAudio = io.Custom("SINGER_AUDIO")
 SingerPortraitType = io.Custom("SINGER_PORTRAIT")
@@ -43,26 +41,6 @@ BRANCH = "singer_branch"
 Cond = dict[str, Any]
 Options = dict[str, Any]
 Conditioning = list[tuple[Tensor | None, Cond]]
-
-
-@dataclass(frozen=True, eq=False)
-class SongConditions:
-    """What the frames of a run are conditioned on, before the model has seen it.
-
-    references   (1 + carried, 4, h, w) unscaled VAE latents: the portrait, then the frames before the first
-    start        frame of the song that the first latent belongs to
-    weights      (s, 3), None = 1
-    brighten     stretch pictures without a pixel below mid-grey, as the authors' VAE pre-processing does
-    first_noise  (f, 4, h, w) noise of the song's first clip, for a locked MSM; None = the run's own
-    """
-
-    portrait: Portrait
-    audio: AudioFeatures
-    references: Tensor
-    start: int = 0
-    weights: Tensor | None = None
-    brighten: bool = True
-    first_noise: Tensor | None = None
 
 
 def find_song(conds: Mapping[str, list[Cond]]) -> SongConditions | None:

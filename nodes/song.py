@@ -12,8 +12,9 @@ from singer_core import constants
 from singer_core.audio.features import AudioFeatures
 from singer_core.network.conditions import CONDITIONAL, UNCONDITIONAL, Branch
 from singer_core.portrait.portrait import Portrait
+from singer_core.render.run import SongConditions
 
-from .sockets import BRANCH, SONG, SongConditions
+from .sockets import BRANCH, SONG
 
 Conditioning = list[tuple[None, dict[str, Any]]]
 

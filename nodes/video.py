@@ -1,13 +1,31 @@
-"""From latents to a video with sound, of one singer or two."""
+"""From latents to a video with sound, of one singer or two, a few frames at a time."""
 
 from __future__ import annotations
 
+import secrets
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from comfy_api.latest import io
+import comfy.model_management
+import comfy.utils
+import folder_paths
+import torch
+from comfy_api.latest import InputImpl, io
+from torch import Tensor
+
+from singer_core.audio.waveform import Waveform, write_wave
+from singer_core.portrait.portrait import Portrait
+from singer_core.render.canvas import Canvas, bare, in_one_picture, pasted, side_by_side
+from singer_core.render.video import VideoWriter
 
 from .library import needs_library
 from .sockets import SingerPortraitType, frame_rate
+from .sound import to_waveform
+
+DECODED_BYTES = 200e6  # of pictures that wait in main memory to be written
+DECODED_FRAMES = 64  # at most, so that cancel is heard
 
 
 class SingerVideo(io.ComfyNode):
@@ -45,11 +63,9 @@ class SingerVideo(io.ComfyNode):
         audio: Any = None,
         portrait: Any = None,
     ) -> io.NodeOutput:
-        from .film import Film, canvas_of, write_film
-
         samples = latent["samples"]
         canvas = canvas_of(samples, vae, portrait)
-        return io.NodeOutput(write_film([samples], canvas, vae, Film(fps, crf, audio_start), audio))
+        return io.NodeOutput(write_video([samples], canvas, vae, fps, crf, audio, audio_start))
 
 
 class SingerDuetVideo(io.ComfyNode):
@@ -96,11 +112,9 @@ class SingerDuetVideo(io.ComfyNode):
         first_portrait: Any = None,
         second_portrait: Any = None,
     ) -> io.NodeOutput:
-        from .film import Film, canvas_of_two, write_film
-
         latents = [first["samples"], second["samples"]]
         canvas = canvas_of_two(latents, vae, first_portrait, second_portrait)
-        return io.NodeOutput(write_film(latents, canvas, vae, Film(fps, crf, audio_start), audio))
+        return io.NodeOutput(write_video(latents, canvas, vae, fps, crf, audio, audio_start))
 
 
 def _widgets() -> list[io.Input]:
@@ -128,3 +142,81 @@ def _widgets() -> list[io.Input]:
 
 def _output() -> io.Output:
     return io.Video.Output(display_name="video", tooltip="H.264 with AAC, for `Save Video`.")
+
+
+def write_video(
+    latents: Sequence[Tensor],
+    canvas: Canvas,
+    vae: Any,
+    fps: float,
+    crf: int,
+    audio: Any,
+    audio_start: float,
+) -> InputImpl.VideoFromFile:
+    """VIDEO of one singer or several, latents (frames, 4, h, w) each, put together by the canvas.
+
+    It lies in ComfyUI's temporary folder. Raises ValueError where they are not equally long.
+    """
+    frames, folder = len(latents[0]), Path(folder_paths.get_temp_directory())
+    if any(len(one) != frames for one in latents):
+        raise ValueError(
+            f"The singers have {' and '.join(str(len(one)) for one in latents)} frames. Sample all of them "
+            "over the same song: stems of one length."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"singer_{secrets.token_hex(8)}.mp4"
+    bar = comfy.utils.ProgressBar(frames)
+    with tempfile.TemporaryDirectory(prefix="singer-") as scratch:
+        sound = None if audio is None else _sound(audio, audio_start, Path(scratch) / "song.wav")
+        with VideoWriter(path, canvas.size, fps, frames=frames, audio=sound, crf=crf) as writer:
+            count = decoded_at_once(vae, latents)
+            for parts in zip(*(one.split(count) for one in latents), strict=True):
+                comfy.model_management.throw_exception_if_processing_interrupted()
+                # f H W C -> f C H W
+                decoded = [vae.decode(part).movedim(-1, 1).float().cpu() for part in parts]
+                for shown in zip(*decoded, strict=True):
+                    writer.write(canvas.compose(shown)[None])
+                bar.update(len(parts[0]))
+    return InputImpl.VideoFromFile(str(path))
+
+
+def decoded_at_once(vae: Any, latents: Sequence[Tensor]) -> int:
+    """How many frames `vae.decode` is given: core splits them by the free memory of the VAE's device."""
+    scale = vae.spacial_compression_decode()
+    pixels = sum(one.shape[-2] * one.shape[-1] * scale**2 for one in latents)
+    return max(1, min(int(DECODED_BYTES / (3 * 4 * pixels)), DECODED_FRAMES))
+
+
+def canvas_of(latents: Tensor, vae: Any, portrait: Portrait | None, socket: str = "portrait") -> Canvas:
+    """Frames as they are, or pasted back. Raises ValueError where the portrait has another size."""
+    scale = vae.spacial_compression_decode()
+    size = (latents.shape[-2] * scale, latents.shape[-1] * scale)
+    if portrait is None:
+        return bare(size)
+    if portrait.original is None or portrait.crop.size != size:
+        raise ValueError(
+            f"`{socket}` was prepared for {portrait.crop.size[1]} x {portrait.crop.size[0]} pixels, the "
+            f"latents are {size[1]} x {size[0]}. Connect the portrait that was sampled, or none."
+        )
+    return pasted(portrait)
+
+
+def canvas_of_two(
+    latents: Sequence[Tensor], vae: Any, first: Portrait | None, second: Portrait | None
+) -> Canvas:
+    """Side by side, or back in the picture that both portraits are from."""
+    left = canvas_of(latents[0], vae, first, "first_portrait")
+    right = canvas_of(latents[1], vae, second, "second_portrait")
+    if first is not None and second is not None and torch.equal(first.original, second.original):
+        return in_one_picture(first, second)
+    return side_by_side(left, right)
+
+
+def _sound(audio: Any, start: float, path: Path) -> Path:
+    waveform = to_waveform(audio, "audio")
+    first = round(start * waveform.rate)
+    if first >= waveform.length:
+        raise ValueError(
+            f"`audio_start` is {start} s; the sound has {waveform.seconds:.2f} s. Choose an earlier start."
+        )
+    return write_wave(path, Waveform(waveform.samples[:, first:], waveform.rate, waveform.mapped))

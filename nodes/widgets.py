@@ -27,4 +27,4 @@ def widget(settings: type, name: str, id: str | None = None, **changes: Any) -> 
 
 
 def _range(metadata: Any) -> dict[str, Any]:
-    return dict(zip(("min", "max", "step"), metadata.get("slider", ()), strict=False))
+    return dict(zip(("min", "max", "step"), metadata["slider"], strict=False))

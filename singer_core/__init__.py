@@ -5,8 +5,9 @@ Paper section -> file
     3.3  Multi-scale Spectral Module (MSM)                    network/spectral.py, on network/wavelet.py
     3.4  Self-adaptive Filter Module (SFM)                    network/spectral.py
     3.5  reference UNet, audio and motion modules             network/adapter.py, built from network/layers.py
-    4    inference: clips of 16 frames with 2 carried frames  render/clips.py, render/pipeline.py
+    4    inference: clips of 16 frames with 2 carried frames  render/song.py, render/pipeline.py
 Beside the paper
+    all that a user can choose, with words and ranges         settings.py
     products on a CPU                                         network/linear.py
     too little memory                                         network/memory.py
     fewer steps, guidance, one step after another             network/schedule.py, render/sampler.py

@@ -43,9 +43,9 @@ Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 MAX_SEED = 2**64 - 1
 
 
-def setting(default: Any, help: str, **more: Any) -> Any:
+def setting(default: Any, help: str, slider: tuple[float, ...] = (), **more: Any) -> Any:
     """A field with its metadata; see above."""
-    return field(default=default, metadata={"help": help, **more})
+    return field(default=default, metadata={"help": help, "slider": slider, **more})
 
 
 def required(help: str, **more: Any) -> Any:
@@ -60,14 +60,14 @@ def group(kind: Callable[[], Any], title: str, about: str | None = None) -> Any:
 
 def part(default: float, help: str, **more: Any) -> Any:
     """A field from 0 to 1."""
-    return setting(default, help, slider=(0.0, 1.0, 0.05), **more)
+    return setting(default, help, (0.0, 1.0, 0.05), **more)
 
 
 @dataclass(frozen=True)
 class ModelFiles:
     """The networks of a song."""
 
-    checkpoint: Path = required("net.pth of SINGER or Hallo, or its safetensors conversion.", metavar="FILE")
+    checkpoint: Path = required("net.pth of SINGER or Hallo, or its safetensors conversion.")
     vae: Path = required("The VAE's weights.", metavar="PATH")
     wav2vec2: Path | None = setting(
         None, "The audio encoder's weights, for networks that read them.", metavar="PATH"
@@ -85,7 +85,7 @@ class PortraitSettings:
         parse=lambda text: _size(text),
     )
     landmarks: Path | None = setting(
-        None, "JSON with the 478-point face mesh of each face (docs/portrait.md).", metavar="FILE"
+        None, "JSON with the 478-point face mesh of each face (docs/portrait.md)."
     )
     detector: Detector = setting(
         "none", "Finds the face without --landmarks; insightface must be installed, with its models."
@@ -96,14 +96,14 @@ class PortraitSettings:
     face_index: int = setting(
         -1,
         "Which of several faces sings, from 0 in the landmarks' order; -1 = the only one.",
-        slider=(-1, 63),
+        (-1, 63),
         expert=True,
     )
     face_mask: Path | None = setting(
-        None, "Picture, white on the face, of the whole picture; instead of points.", metavar="FILE"
+        None, "Picture, white on the face, of the whole picture; instead of points."
     )
     lip_mask: Path | None = setting(
-        None, "Picture, white on the lips, of the whole picture; instead of points.", metavar="FILE"
+        None, "Picture, white on the lips, of the whole picture; instead of points."
     )
     crop: Crop = setting(
         "face",
@@ -111,19 +111,18 @@ class PortraitSettings:
         "the crop's size, as the authors do.",
     )
     margin: float = setting(
-        0.4, "Room around the face on each side, in face heights; for crop = face.", slider=(0.0, 3.0, 0.05)
+        0.4, "Room around the face on each side, in face heights; for crop = face.", (0.0, 3.0, 0.05)
     )
     lip_height: float = setting(
         0.0,
         "Least height of the lip area in mouth widths; 0.9 leaves room for an open mouth, 0 = the authors'.",
-        slider=(0.0, 3.0, 0.05),
+        (0.0, 3.0, 0.05),
         expert=True,
     )
     identity: Path | None = setting(
         None,
         "The face's ArcFace embedding (.npy, .json or .safetensors), an IResNet network (.safetensors or "
         ".onnx) that computes it, or a folder to look for one in. Without it the likeness is weaker.",
-        metavar="FILE",
     )
 
 
@@ -132,9 +131,7 @@ class SongSettings:
     """What the network hears of the song."""
 
     fps: float = setting(
-        constants.FPS,
-        "Frames per second of the video. The model was trained at 25.",
-        slider=(1.0, 120.0, 0.01),
+        constants.FPS, "Frames per second of the video. The model was trained at 25.", (1.0, 120.0, 0.01)
     )
     separator: Separator = setting(
         "none",
@@ -153,12 +150,10 @@ class SongSettings:
 class MotionResponse:
     """How the weights of the audio attention follow the song. The defaults are the reference inference."""
 
-    pose: float = setting(1.0, "Weight of head and body; 1 = as trained, 0 = none.", slider=(0.0, 4.0, 0.05))
-    face: float = setting(1.0, "Weight of the face; 1 = as trained, 0 = none.", slider=(0.0, 4.0, 0.05))
-    lip: float = setting(1.0, "Weight of the lips; 1 = as trained, 0 = none.", slider=(0.0, 4.0, 0.05))
-    beat: float = setting(
-        0.0, "On a beat the pose weight is (1 + this) times as large.", slider=(0.0, 4.0, 0.05)
-    )
+    pose: float = setting(1.0, "Weight of head and body; 1 = as trained, 0 = none.", (0.0, 4.0, 0.05))
+    face: float = setting(1.0, "Weight of the face; 1 = as trained, 0 = none.", (0.0, 4.0, 0.05))
+    lip: float = setting(1.0, "Weight of the lips; 1 = as trained, 0 = none.", (0.0, 4.0, 0.05))
+    beat: float = setting(0.0, "On a beat the pose weight is (1 + this) times as large.", (0.0, 4.0, 0.05))
     loudness: float = part(
         0.0, "0 to 1: how far the face follows loudness; at 1 its weight doubles 20 dB above the median."
     )
@@ -206,12 +201,6 @@ class ComputeSettings:
 
     device: str = setting("auto", "auto, cpu, or a torch device.")
     dtype: Dtype = setting("auto", "Of the network; auto is float32 on a CPU, else float16 as the authors'.")
-    low_memory: bool = setting(
-        False, "The reference network waits in main memory, and guidance runs one branch after another."
-    )
-    compile: bool = setting(
-        False, "Generate code for this machine with torch.compile: minutes at first, for long songs."
-    )
 
 
 @dataclass(frozen=True)
@@ -255,13 +244,13 @@ class SingerOptions:
     reference_scale: float = setting(
         constants.DEFAULT_GUIDANCE,
         "Guidance towards the portrait; 1 = none. Authors: 3.5.",
-        slider=(0.0, 100.0, 0.05),
+        (0.0, 100.0, 0.05),
     )
     audio_scale: float = setting(
         constants.DEFAULT_GUIDANCE,
         "Guidance towards the song; 1 = none. Another value than reference_scale costs half as much time "
         "again.",
-        slider=(0.0, 100.0, 0.05),
+        (0.0, 100.0, 0.05),
     )
     guidance_rescale: float = part(
         0.0, "0 to 1: how far contrast that guidance adds is taken back. 0 = off, the authors'."
@@ -282,7 +271,7 @@ class SingerOptions:
     )
     band_gains: BandGains = setting(BandGains(), "On top of the MSM's gains.")
     wavelet: str = setting("haar", "Basis of the bands. The weights were trained with haar.", expert=True)
-    sfm_strength: float = setting(1.0, "0 bypasses the filter, 1 is as trained.", slider=(0.0, 2.0, 0.01))
+    sfm_strength: float = setting(1.0, "0 bypasses the filter, 1 is as trained.", (0.0, 2.0, 0.01))
     sfm_gains: BandGains = setting(BandGains(), "On top of the SFM's gains.")
     reference_rows: ReferenceRows = setting(
         "alternating",
@@ -301,18 +290,16 @@ class SingerOptions:
     clip_frames: int = setting(
         constants.CLIP_FRAMES,
         "Frames sampled together, even; with motion_frames at most 32. Authors: 16.",
-        slider=(2, 30, 2),
+        (2, 30, 2),
     )
     motion_frames: int = setting(
-        constants.MOTION_FRAMES,
-        "Frames of the clip before that a clip is shown. Trained with 2.",
-        slider=(1, 16),
+        constants.MOTION_FRAMES, "Frames of the clip before that a clip is shown. Trained with 2.", (1, 16)
     )
     carry: Carry = setting("pixels", "Those frames as decoded pixels, encoded again, or as latents.")
     overlap: int = setting(
         0,
         "Frames that neighbouring clips share and cross-fade. 0 = hard seams, the authors'.",
-        slider=(0, 28),
+        (0, 28),
         expert=True,
     )
     clip_noise: ClipNoise = setting(
@@ -442,13 +429,21 @@ class SamplingSettings:
     cfg: float | None = setting(None, "Guidance towards portrait and song; 1 = none. Authors: 3.5.")
     audio_cfg: float | None = setting(None, "Guidance towards the song alone.")
     seed: int = setting(
-        constants.DEFAULT_SEED, "Seed of the random numbers; the authors use 42.", slider=(0, MAX_SEED)
+        constants.DEFAULT_SEED, "Seed of the random numbers; the authors use 42.", (0, MAX_SEED)
+    )
+    low_memory: bool = setting(
+        False, "The reference network waits in main memory, and guidance runs one branch after another."
+    )
+    compile: bool = setting(
+        False, "Generate code for this machine with torch.compile: minutes at first, for long songs."
     )
     set: tuple[str, ...] = setting((), "Change one option of the mode.", metavar="NAME=VALUE")
 
     def options(self, default: SingerOptions = OFFICIAL) -> SingerOptions:
         """The mode's options, else `default`, with the user's changes; ValueError for a bad name or value."""
         changes: dict[str, Any] = dict(PRESETS[self.preset]) if self.preset else {}
+        if self.low_memory:
+            changes["sequential_guidance"] = True
         if self.steps is not None:
             changes["steps"] = self.steps
         if self.cfg is not None:
@@ -480,8 +475,8 @@ def _parse_option(options: SingerOptions, name: str, text: str) -> Any:
 
 
 @dataclass(frozen=True)
-class RenderSettings:
-    """Everything about a render but its files."""
+class SingerSettings:
+    """One singer: the face, the song, how it is sampled and moves."""
 
     look: PortraitSettings = group(PortraitSettings, "portrait")
     sound: SongSettings = group(SongSettings, "song")
@@ -489,6 +484,12 @@ class RenderSettings:
     motion: MotionResponse = group(
         MotionResponse, "motion", "weights of the audio attention in three regions, 1 = as trained"
     )
+
+
+@dataclass(frozen=True)
+class RenderSettings(SingerSettings):
+    """Everything about a render but its files."""
+
     work: WorkSettings = group(
         WorkSettings,
         "long songs",
@@ -496,8 +497,25 @@ class RenderSettings:
     )
     compute: ComputeSettings = group(ComputeSettings, "computing")
     paste_back: bool = setting(False, "Put the rendered crop back into the whole picture.")
-    plot: Path | None = setting(None, "PNG to write of the song and its motion weights.", metavar="FILE")
+    plot: Path | None = setting(None, "PNG to write of the song and its motion weights.")
     quiet: bool = setting(False, "No progress bar.")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A video to render."""
+
+    portrait: Path = required("Picture of one person.", positional=True, metavar="PORTRAIT")
+    song: Path = required("Sound file: wav, mp3, flac, m4a, ...", positional=True, metavar="SONG")
+    files: ModelFiles = required("Its networks.")
+    how: RenderSettings = field(default_factory=RenderSettings)
+    out: Path | None = setting(
+        None, "Video to write: .mp4, .mov or .mkv (default: the song's name with .mp4, in this folder)."
+    )
+
+    @property
+    def video(self) -> Path:
+        return self.out or Path(self.song.with_suffix(".mp4").name)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -11,6 +11,8 @@ import sys
 import threading
 from collections.abc import Sequence
 
+from .arguments import add_arguments, made
+
 COMMANDS = {
     "demo": "let the built-in model sing, without any download",
     "sing": "render a video of a portrait singing a song",
@@ -51,13 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--verbose", action="store_true", help="log what is loaded and done")
-    module.add_arguments(parser)
+    add_arguments(parser, module.Arguments)
     args = parser.parse_args(argv[1:])
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(message)s")
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)
     try:
-        return module.run(args)
+        return module.run(made(module.Arguments, vars(args)))
     except BrokenPipeError:  # the reader of our output, `head` perhaps, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

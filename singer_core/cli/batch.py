@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import logging
@@ -15,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_text
+from ..settings import Job, required, setting
 from . import sing
-from .film import fill_stores, write_film
+from .arguments import flat, parse
+from .film import canvas_of, fill_stores, write_films
 
 logger = logging.getLogger(__name__)
 
@@ -46,37 +47,34 @@ exit status: 0 all jobs are done, 1 some failed, 2 the file cannot be used.
 Record = dict[str, Any]  # of one job: line, status, out, seconds, process, error, stamp
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("jobs", metavar="JOBS.jsonl", type=Path, help="one JSON object a line")
-    parser.add_argument(
-        "--report",
-        type=Path,
-        metavar="FILE",
-        help="JSON to write (default: JOBS.report.json)",
-    )
-    parser.add_argument("--again", action="store_true", help="render again what the report says is done")
+@dataclass(frozen=True)
+class Arguments:
+    jobs: Path = required("One JSON object a line.", positional=True, metavar="JOBS.jsonl")
+    report: Path | None = setting(None, "JSON to write (default: JOBS.report.json).")
+    again: bool = setting(False, "Render again what the report says is done.")
 
 
 @dataclass(frozen=True)
-class Job:
-    """A line of the file, as arguments of `singer sing`."""
+class Line:
+    """A line of the file, and the video that it wants."""
 
-    line: int
-    args: argparse.Namespace
+    number: int
+    job: Job
 
     @property
     def out(self) -> Path:
-        return self.args.out or Path(self.args.song.with_suffix(".mp4").name)
+        return self.job.video
 
     def stamp(self) -> Record:
-        """What the video was made of: all arguments, and size and time of every file among them."""
-        values = {
-            name: str(value) for name, value in sorted(vars(self.args).items()) if name not in _NO_INPUT
-        }
-        for name, value in vars(self.args).items():
-            if name not in _NO_INPUT and isinstance(value, Path) and value.exists():
-                values[name] = f"{value} {value.stat().st_size} {value.stat().st_mtime_ns}"
-        return values
+        """What the video is made of: all settings, and size and time of every file among them."""
+        values = {name: value for name, value in sorted(flat(self.job).items()) if name not in _NO_INPUT}
+        return {name: _state(value) for name, value in values.items()}
+
+
+def _state(value: Any) -> str:
+    if not isinstance(value, Path) or not value.exists():
+        return str(value)
+    return f"{value} {value.stat().st_size} {value.stat().st_mtime_ns}"
 
 
 _NO_INPUT = ("out", "plot", "work_dir", "quiet", "no_resume")
@@ -96,37 +94,35 @@ class Processes:
     wait: Callable[[], None] = lambda: None
 
 
-def run(args: argparse.Namespace) -> int:
-    jobs = read_jobs(args.jobs)
-    report = Report(args.report or args.jobs.with_suffix(".report.json"), processes := find_processes())
-    earlier = {} if args.again else report.read()
+def run(given: Arguments) -> int:
+    lines = read_jobs(given.jobs)
+    report = Report(given.report or given.jobs.with_suffix(".report.json"), processes := find_processes())
+    earlier = {} if given.again else report.read()
     processes.wait()  # all have read what the first of them now clears
     report.clear()
     processes.wait()
     report.start()
-    todo = [job for job in jobs if not is_done(job, earlier)]
-    for job in jobs:
-        if job not in todo and processes.index == 0:
-            report.add(earlier[str(job.out)])
-    loaded: sing.Loaded = {}
+    todo = [line for line in lines if not is_done(line, earlier)]
+    for line in lines:
+        if line not in todo and processes.index == 0:
+            report.add(earlier[str(line.out)])
+    loaded = sing.Loaded()
     if processes.count > 1:
-        for job in todo:
-            if job.args.sections:
-                _render_sections(job, processes, loaded)
+        for line in todo:
+            if line.job.how.work.sections:
+                _render_sections(line, processes, loaded)
         processes.wait()
-    for job in processes.share(todo):
-        report.add(_render(job, processes, loaded))
-    failed = report.end(len(jobs))
+    for line in processes.share(todo):
+        report.add(_render(line, processes, loaded))
+    failed = report.end(len(lines))
     return 1 if failed else 0
 
 
-def read_jobs(path: Path) -> list[Job]:
+def read_jobs(path: Path) -> list[Line]:
     """The jobs of a file. Raises FileNotFoundError, and ValueError naming the line that is wrong."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}. Give one with a JSON object a line.")
-    parser = sing.Parser(prog="singer sing", add_help=False, allow_abbrev=False)
-    sing.add_arguments(parser)
-    jobs: list[Job] = []
+    lines: list[Line] = []
     defaults: dict[str, Any] = {}
     for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not text.strip():
@@ -138,23 +134,23 @@ def read_jobs(path: Path) -> list[Job]:
             if set(values) == {"defaults"}:
                 defaults |= values["defaults"]
                 continue
-            jobs.append(Job(number, parser.parse_args(_words({**defaults, **values}))))
+            lines.append(Line(number, parse(Job, _words({**defaults, **values}), "singer sing")))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path.name}, line {number}: {error}") from error
-    if not jobs:
+    if not lines:
         raise ValueError(
             f"{path.name} holds no jobs. Write one JSON object a line; `singer batch --help` shows some."
         )
-    _check_outputs(path, jobs)
-    return jobs
+    _check_outputs(path, lines)
+    return lines
 
 
-def _check_outputs(path: Path, jobs: Sequence[Job]) -> None:
+def _check_outputs(path: Path, lines: Sequence[Line]) -> None:
     first: dict[Path, int] = {}
-    for job in jobs:
-        before = first.setdefault(job.out.absolute(), job.line)
-        if before != job.line:
-            raise ValueError(f'{path.name}, line {job.line}: {job.out} is that of line {before}. Give "out".')
+    for line in lines:
+        before, number = first.setdefault(line.out.absolute(), line.number), line.number
+        if before != number:
+            raise ValueError(f'{path.name}, line {number}: {line.out} is that of line {before}. Give "out".')
 
 
 def _words(values: Mapping[str, Any]) -> list[str]:
@@ -180,35 +176,37 @@ def _text(value: Any) -> str:
     return ",".join(str(item) for item in value) if isinstance(value, list) else str(value)
 
 
-def is_done(job: Job, records: Mapping[str, Record]) -> bool:
+def is_done(line: Line, records: Mapping[str, Record]) -> bool:
     """Whether a record says so, of the same inputs, and the video is still as it was written."""
-    record = records.get(str(job.out), {})
+    record = records.get(str(line.out), {})
     with contextlib.suppress(FileNotFoundError):
-        state = job.out.stat()
+        state = line.out.stat()
         written = {"size": state.st_size, "time": state.st_mtime_ns}
-        return record.get("status") == "done" and record["stamp"] == job.stamp() and record["file"] == written
+        return (
+            record.get("status") == "done" and record["stamp"] == line.stamp() and record["file"] == written
+        )
     return False
 
 
-def _render_sections(job: Job, processes: Processes, loaded: sing.Loaded) -> None:
+def _render_sections(line: Line, processes: Processes, loaded: sing.Loaded) -> None:
     """This process's part of a song; whatever fails here is tried again by the one that joins it."""
     try:
-        film, _ = sing.prepare(job.args, loaded)
+        film = sing.prepare(line.job, loaded)
         fill_stores(film, processes.share(film.sections))
     except (ValueError, RuntimeError, OSError, ImportError) as error:
-        logger.warning("Line %d: %s", job.line, error)
+        logger.warning("Line %d: %s", line.number, error)
 
 
-def _render(job: Job, processes: Processes, loaded: sing.Loaded) -> Record:
+def _render(line: Line, processes: Processes, loaded: sing.Loaded) -> Record:
     began = time.monotonic()
-    record = {"line": job.line, "out": str(job.out), "process": processes.index, "stamp": job.stamp()}
+    record = {"line": line.number, "out": str(line.out), "process": processes.index, "stamp": line.stamp()}
     try:
-        film, out = sing.prepare(job.args, loaded)
-        write_film(film, out, job.args)
+        film, job = sing.prepare(line.job, loaded), line.job
+        write_films([film], canvas_of(film, job.how.paste_back), [job.song], job.video, job.how)
     except (ValueError, RuntimeError, OSError, ImportError) as error:
-        print(f"singer: line {job.line}: {error}", file=sys.stderr)
+        print(f"singer: line {line.number}: {error}", file=sys.stderr)
         return {**record, "status": "failed", "error": str(error)}
-    state = out.stat()
+    state = line.out.stat()
     written = {"size": state.st_size, "time": state.st_mtime_ns}
     seconds = round(time.monotonic() - began, 1)
     return {**record, "status": "done", "frames": film.audio.frames, "seconds": seconds, "file": written}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from ..files import file_hash
 from ..network.checkpoint import VARIANTS, open_checkpoint
 from ..portrait.iresnet import convert_onnx
+from ..settings import required, setting
 from ..weights import save_weights
 
 DESCRIPTION = """
@@ -20,18 +22,17 @@ names; the variant and the SHA-256 of the source are written into the file's met
 tensor by tensor from the memory-mapped source.
 """
 
-DTYPES = ("keep", "float32", "float16", "bfloat16")
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="IN", type=Path, help="file or folder to convert")
-    parser.add_argument("target", metavar="OUT.safetensors", type=Path, help="file to write")
-    parser.add_argument(
-        "--dtype", choices=DTYPES, default="keep", help="storage type of a checkpoint's floating tensors"
+@dataclass(frozen=True)
+class Arguments:
+    source: Path = required("File or folder to convert.", positional=True, metavar="IN")
+    target: Path = required("File to write.", positional=True, metavar="OUT.safetensors")
+    dtype: Literal["keep", "float32", "float16", "bfloat16"] = setting(
+        "keep", "Storage type of a checkpoint's floating tensors."
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: Arguments) -> int:
     _check_target(args.source, args.target)
     if args.source.suffix.lower() == ".onnx":
         convert_onnx(args.source, args.target)

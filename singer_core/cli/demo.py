@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..demo import files
-from ..settings import PAPER
+from ..settings import PAPER, Job, ModelFiles, RenderSettings, setting
 from . import sing
 
 DESCRIPTION = """
@@ -27,23 +28,19 @@ example:
 OPTIONS = PAPER.but(steps=4, reference_scale=1.0, audio_scale=1.25, carry="latents", overlap=2, reanchor=1.0)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--image", type=Path, metavar="FILE", help="picture of one person, instead of ours")
-    parser.add_argument("--audio", type=Path, metavar="FILE", help="sound file, instead of ours")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("singer-demo.mp4"),
-        metavar="FILE",
-        help="video to write (default: singer-demo.mp4)",
-    )
-    sing.add_render_arguments(parser)
+@dataclass(frozen=True)
+class Arguments:
+    image: Path | None = setting(None, "Picture of one person, instead of ours.")
+    audio: Path | None = setting(None, "Sound file, instead of ours.")
+    out: Path = setting(Path("singer-demo.mp4"), "Video to write.")
+    how: RenderSettings = field(default_factory=RenderSettings)
 
 
-def run(args: argparse.Namespace) -> int:
-    args.checkpoint, args.vae, args.wav2vec2 = files.CHECKPOINT, files.VAE, None
-    args.song = args.audio or files.SONG
-    args.portrait = args.image or files.PORTRAIT
-    if args.image is None:
-        args.landmarks, args.crop = files.LANDMARKS, "squash"
-    return sing.run(args, OPTIONS)
+def run(given: Arguments) -> int:
+    how = given.how
+    if given.image is None:
+        look = dataclasses.replace(how.look, landmarks=files.LANDMARKS, crop="squash")
+        how = dataclasses.replace(how, look=look)
+    networks = ModelFiles(files.CHECKPOINT, files.VAE)
+    portrait, song = given.image or files.PORTRAIT, given.audio or files.SONG
+    return sing.run(Job(portrait, song, networks, how, given.out), OPTIONS)

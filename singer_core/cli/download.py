@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..downloads import FILES, download, find_file
+from ..settings import setting
 
 DESCRIPTION = """
 Without NAME: list the files that SINGER can use: what for, size, terms, where they go, SHA-256. With names:
@@ -20,18 +21,15 @@ example:
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", metavar="NAME", nargs="*", help="what to fetch; none = list what there is")
-    parser.add_argument(
-        "--dir",
-        type=Path,
-        default=Path("models"),
-        metavar="DIR",
-        help="models folder that holds singer/, vae/, ... (default: ./models)",
+@dataclass(frozen=True)
+class Arguments:
+    names: tuple[str, ...] = setting(
+        (), "What to fetch; none = list what there is.", positional=True, metavar="NAME"
     )
+    dir: Path = setting(Path("models"), "Models folder that holds singer/, vae/, ...", metavar="DIR")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: Arguments) -> int:
     if not args.names:
         print(_table(args.dir))
         return 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import inputs, sing
+from ..settings import Job, ModelFiles, RenderSettings, SingerSettings, required, setting
+from . import sing
+from .arguments import changed
 from .film import Film, canvas_of, write_films
 
 if TYPE_CHECKING:
@@ -32,92 +35,80 @@ examples:
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    for name, metavar, text in (
-        ("portrait", "PORTRAIT", "picture of the first singer: on the left"),
-        ("song", "STEM", "the first singer's voice, silent where the other sings alone"),
-        ("second_portrait", "PORTRAIT2", "picture of the second singer; may be the same file"),
-        ("second_song", "STEM2", "the second singer's voice"),
-    ):
-        parser.add_argument(name, metavar=metavar, type=Path, help=text)
-    parser.add_argument(
-        "--mix",
-        type=Path,
-        metavar="FILE",
-        help="sound of the video: the song that both voices are from (default: the two stems together)",
+@dataclass(frozen=True)
+class Arguments:
+    portrait: Path = required(
+        "Picture of the first singer: on the left.", positional=True, metavar="PORTRAIT"
     )
-    parser.add_argument(
-        "--second",
-        action="append",
-        default=[],
+    song: Path = required(
+        "The first singer's voice, silent where the other sings alone.", positional=True, metavar="STEM"
+    )
+    second_portrait: Path = required(
+        "Picture of the second singer; may be the same file.", positional=True, metavar="PORTRAIT2"
+    )
+    second_song: Path = required("The second singer's voice.", positional=True, metavar="STEM2")
+    files: ModelFiles = required("The networks.")
+    how: RenderSettings = field(default_factory=RenderSettings)
+    mix: Path | None = setting(
+        None, "Sound of the video: the song that both voices are from (default: the two stems together)."
+    )
+    second: tuple[str, ...] = setting(
+        (),
+        "A setting of the second singer alone, such as landmarks=bob.json; may be given again.",
         metavar="NAME=VALUE",
-        help="an option of the second singer alone, such as landmarks=bob.json; may be given again",
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("duet.mp4"),
-        metavar="FILE",
-        help="video to write: .mp4, .mov or .mkv (default: duet.mp4)",
-    )
-    sing.add_file_arguments(parser)
-    sing.add_render_arguments(parser)
+    out: Path = setting(Path("duet.mp4"), "Video to write: .mp4, .mov or .mkv.")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(given: Arguments) -> int:
     from .. import constants
     from ..audio.waveform import probe_audio, read_audio
 
-    singers = [args, second_singer(args)]
-    if args.mix:
-        probe_audio(args.mix)
+    singers = [Job(given.portrait, given.song, given.files, given.how, given.out), second_singer(given)]
+    if given.mix:
+        probe_audio(given.mix)
     seconds = max(read_audio(one.song, constants.AUDIO_RATE, mono=True).seconds for one in singers)
-    loaded: sing.Loaded = {}
-    films = [sing.prepare(one, loaded, seconds=seconds)[0] for one in singers]
+    loaded = sing.Loaded()
+    films = [sing.prepare(one, loaded, seconds=seconds) for one in singers]
     rates = [film.audio.fps for film in films]
     if rates[0] != rates[1]:
         raise ValueError(
             f"The singers have {rates[0]:g} and {rates[1]:g} frames a second; a video has one rate. "
             "Give --fps without --second."
         )
-    sound = [args.mix] if args.mix else [one.song for one in singers]
-    write_films(films, _canvas(singers, films), sound, args.out, args)
+    sound = [given.mix] if given.mix else [one.song for one in singers]
+    write_films(films, _canvas(given, films), sound, given.out, given.how)
     return 0
 
 
-def second_singer(args: argparse.Namespace) -> argparse.Namespace:
-    """The arguments of `singer sing` for the second singer.
+def second_singer(given: Arguments) -> Job:
+    """What the second singer sings, and how.
 
-    Raises ValueError for an option that `--second` does not know, and where the first singer's face would be
+    Raises ValueError for a setting that `--second` does not know, and where the first singer's face would be
     looked for in another picture.
     """
-    parser = sing.Parser(prog="--second", add_help=False, allow_abbrev=False)
-    inputs.add_portrait_arguments(parser)
-    inputs.add_song_arguments(parser)
-    sing.add_sampling_arguments(parser)
-    values = {**vars(args), "portrait": args.second_portrait, "song": args.second_song, "plot": None}
-    second = parser.parse_args([f"--{word}" for word in args.second], argparse.Namespace(**values))
-    changed = {word.partition("=")[0] for word in args.second}
+    how = dataclasses.replace(given.how, plot=None)
+    how = changed(how, SingerSettings, [f"--{word}" for word in given.second], "--second")
+    named = {word.partition("=")[0] for word in given.second}
     for name in ("landmarks", "face-mask", "lip-mask"):
-        given = getattr(args, name.replace("-", "_"))
-        if given and name not in changed and not _one_picture(args):
+        file = getattr(given.how.look, name.replace("-", "_"))
+        if file and name not in named and not _one_picture(given):
             raise ValueError(
-                f"--{name} {given} is of {args.portrait}, and the second singer is {args.second_portrait}. "
+                f"--{name} {file} is of {given.portrait}, and the second singer is {given.second_portrait}. "
                 f"Give the latter's, too: --second {name}=FILE."
             )
-    return second
+    return Job(given.second_portrait, given.second_song, given.files, how, given.out)
 
 
-def _one_picture(args: argparse.Namespace) -> bool:
-    return args.portrait.resolve() == args.second_portrait.resolve()
+def _one_picture(given: Arguments) -> bool:
+    return given.portrait.resolve() == given.second_portrait.resolve()
 
 
-def _canvas(singers: Sequence[argparse.Namespace], films: Sequence[Film]) -> Canvas:
+def _canvas(given: Arguments, films: Sequence[Film]) -> Canvas:
     """Side by side, or both back in the picture that they have in common."""
     from ..render.canvas import in_one_picture, side_by_side
 
     first, second = films
-    if singers[0].paste_back and _one_picture(singers[0]):
+    if given.how.paste_back and _one_picture(given):
         return in_one_picture(first.portrait, second.portrait)
-    left, right = (canvas_of(film, one) for film, one in zip(films, singers, strict=True))
-    return side_by_side(left, right)
+    return side_by_side(*(canvas_of(film, given.how.paste_back) for film in films))

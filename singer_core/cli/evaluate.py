@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from .. import constants
+from ..settings import group, required, setting
 
 if TYPE_CHECKING:
     from ..evaluation.files import Files
     from ..evaluation.mouth import Box
+    from ..evaluation.protocol import Protocol
 
 HELP = "measure videos: singing, stability, likeness to a reference"
 DESCRIPTION = """
@@ -28,102 +30,100 @@ examples:
 
 exit status: 0 measured, 2 bad input, 3 with --strict where a metric lacks a file or a package.
 """
-PROTOCOLS = ("singinghead", "shv")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "videos", metavar="VIDEO", nargs="+", type=Path, help="videos, or one folder with --protocol"
+@dataclass(frozen=True)
+class Belonging:
+    """What belongs to the video."""
+
+    reference: Path | None = setting(None, "The true video, or the portrait as a picture.")
+    audio: Path | None = setting(None, "The song (default: the video's own sound).")
+    vocals: Path | None = setting(None, "Its separated voice (default: the song).")
+    landmarks: Path | None = setting(
+        None, "JSON with the face mesh of every frame, or of the portrait alone, which gives a lip box."
     )
-    given = parser.add_argument_group("what belongs to the video")
-    given.add_argument(
-        "--reference", type=Path, metavar="FILE", help="the true video, or the portrait as a picture"
+    reference_landmarks: Path | None = setting(None, "The same of the reference video or portrait.")
+    lip_box: tuple[int, int, int, int] | None = setting(
+        None,
+        "Pixels around the lips, with room for an open mouth.",
+        metavar="L,T,R,B",
+        parse=lambda text: _box(text),
     )
-    given.add_argument("--audio", type=Path, metavar="FILE", help="the song (default: the video's own sound)")
-    given.add_argument("--vocals", type=Path, metavar="FILE", help="its separated voice (default: the song)")
-    given.add_argument(
-        "--landmarks",
-        type=Path,
-        metavar="FILE",
-        help="JSON with the face mesh of every frame, or of the portrait alone, which gives a lip box",
+    clip_frames: int = setting(
+        constants.CLIP_FRAMES, "Frames of a clip, as it was sampled: where seams are looked for."
     )
-    given.add_argument(
-        "--reference-landmarks", type=Path, metavar="FILE", help="the same of the reference video or portrait"
-    )
-    given.add_argument(
-        "--lip-box", type=_box, metavar="L,T,R,B", help="pixels around the lips, with room for an open mouth"
-    )
-    given.add_argument(
-        "--clip-frames",
-        type=int,
-        default=constants.CLIP_FRAMES,
-        metavar="N",
-        help="frames of a clip (default 16), as it was rendered: where seams are looked for",
-    )
-    given.add_argument(
-        "--overlap",
-        type=int,
-        default=0,
-        metavar="N",
-        help="frames that a clip shares with the one before (default 0)",
-    )
-    how = parser.add_argument_group("measuring")
-    how.add_argument("--fps", type=float, metavar="X", help="measure at this rate (default: the video's own)")
-    how.add_argument(
-        "--weights", type=Path, metavar="DIR", help="folder with networks (default models/evaluation)"
-    )
-    how.add_argument(
-        "--device", default="auto", help="of the networks: auto (default), cpu, or a torch device"
-    )
-    how.add_argument("--strict", action="store_true", help="exit status 3 where a file or package is lacking")
-    how.add_argument(
-        "--protocol",
-        choices=PROTOCOLS,
-        help="measure the pairs of a data set: FOLDER/generated/NAME.mp4 against FOLDER/truth/NAME.mp4",
-    )
-    out = parser.add_argument_group("reports")
-    out.add_argument("--json", type=Path, metavar="FILE", help="write all numbers and curves")
-    out.add_argument("--html", type=Path, metavar="FILE", help="write a report with plots, in one file")
+    overlap: int = setting(0, "Frames that a clip shares with the one before, as it was sampled.")
 
 
-def run(args: argparse.Namespace) -> int:
+@dataclass(frozen=True)
+class Measuring:
+    """How it is measured."""
+
+    fps: float | None = setting(None, "Measure at this rate (default: the video's own).")
+    weights: Path | None = setting(None, "Folder with networks (default: models/evaluation).", metavar="DIR")
+    device: str = setting("auto", "Of the networks: auto, cpu, or a torch device.")
+    strict: bool = setting(False, "Exit status 3 where a file or package is lacking.")
+    protocol: Literal["singinghead", "shv"] | None = setting(
+        None, "Measure the pairs of a data set: FOLDER/generated/NAME.mp4 against FOLDER/truth/NAME.mp4."
+    )
+
+
+@dataclass(frozen=True)
+class Reports:
+    """What is written."""
+
+    json: Path | None = setting(None, "Write all numbers and curves.")
+    html: Path | None = setting(None, "Write a report with plots, in one file.")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    videos: tuple[Path, ...] = required(
+        "Videos, or one folder with --protocol.", positional=True, metavar="VIDEO"
+    )
+    given: Belonging = group(Belonging, "what belongs to the video")
+    how: Measuring = group(Measuring, "measuring")
+    reports: Reports = group(Reports, "reports")
+
+
+def run(args: Arguments) -> int:
     import dataclasses
 
     from ..evaluation.evaluate import evaluate
     from ..evaluation.files import distinct_names, read_material
+    from ..evaluation.protocol import PROTOCOLS
     from ..evaluation.report import report_text, write_html, write_json
     from .progress import progress_bar
 
-    for path in (args.json, args.html):
+    for path in (args.reports.json, args.reports.html):
         if path is not None and not path.parent.is_dir():
             raise FileNotFoundError(f"Cannot write {path.name}: there is no folder {path.parent}. Create it.")
     files = _files(args)
-    if args.protocol:
-        return _run_protocol(args, files)
+    if args.how.protocol:
+        return _run_protocol(PROTOCOLS[args.how.protocol], args, files)
     found = []
     for video, name in zip(args.videos, distinct_names(args.videos), strict=True):
         material = read_material(video, files)
         with progress_bar(name, material.footage.frames, "frame", not sys.stderr.isatty()) as bar:
             found.append(dataclasses.replace(evaluate(material, bar.set_part), name=name))
         print(report_text(found[-1]), end="\n\n")
-    if args.json:
-        write_json(args.json, found)
-    if args.html:
-        write_html(args.html, found)
-    return _status(args.strict, sorted({key for one in found for key in one.lacking}))
+    if args.reports.json:
+        write_json(args.reports.json, found)
+    if args.reports.html:
+        write_html(args.reports.html, found)
+    return _status(args.how.strict, sorted({key for one in found for key in one.lacking}))
 
 
-def _run_protocol(args: argparse.Namespace, files: Files) -> int:
-    from ..evaluation.protocol import PROTOCOLS as KNOWN
+def _run_protocol(protocol: Protocol, args: Arguments, files: Files) -> int:
     from ..evaluation.protocol import run_protocol, summary_text
 
     if len(args.videos) != 1:
         raise ValueError(f"--protocol takes one folder, got {len(args.videos)}. Run it once for each.")
-    table = run_protocol(KNOWN[args.protocol], args.videos[0], files, args.json, args.html)
+    table = run_protocol(protocol, args.videos[0], files, args.reports.json, args.reports.html)
     if table is None:  # another process writes the table
         return 0
     print(summary_text(table))
-    return _status(args.strict, table["lacking"])
+    return _status(args.how.strict, table["lacking"])
 
 
 def _status(strict: bool, lacking: list[str]) -> int:
@@ -135,23 +135,23 @@ def _status(strict: bool, lacking: list[str]) -> int:
     return 3 if strict and lacking else 0
 
 
-def _files(args: argparse.Namespace) -> Files:
+def _files(args: Arguments) -> Files:
     from ..evaluation.evaluate import WEIGHTS
     from ..evaluation.files import Files
     from .inputs import choose_device
 
     return Files(
-        reference=args.reference,
-        audio=args.audio,
-        vocals=args.vocals,
-        landmarks=args.landmarks,
-        reference_landmarks=args.reference_landmarks,
-        lip_box=args.lip_box,
-        clip_frames=args.clip_frames,
-        overlap=args.overlap,
-        fps=args.fps,
-        weights=args.weights or WEIGHTS,
-        device=choose_device(args.device),
+        reference=args.given.reference,
+        audio=args.given.audio,
+        vocals=args.given.vocals,
+        landmarks=args.given.landmarks,
+        reference_landmarks=args.given.reference_landmarks,
+        lip_box=args.given.lip_box,
+        clip_frames=args.given.clip_frames,
+        overlap=args.given.overlap,
+        fps=args.how.fps,
+        weights=args.how.weights or WEIGHTS,
+        device=choose_device(args.how.device),
     )
 
 
@@ -159,7 +159,5 @@ def _box(text: str) -> Box:
     try:
         left, top, right, bottom = (int(part) for part in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no box; write LEFT,TOP,RIGHT,BOTTOM in pixels"
-        ) from None
+        raise ValueError(f"{text!r} is no box; write LEFT,TOP,RIGHT,BOTTOM in pixels") from None
     return left, top, right, bottom

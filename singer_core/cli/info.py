@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..network.checkpoint import (
     parameter_counts,
     spectral_report,
 )
+from ..settings import setting
 
 DESCRIPTION = """
 Say what FILE is: variant, widths, parts with their parameter counts, dtype, whether the SFM looks trained,
@@ -24,19 +25,16 @@ four stage-1 files. The content decides, not the name.
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "file", metavar="FILE", type=Path, nargs="?", help="checkpoint file or stage-1 folder"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument(
-        "--expected-keys",
-        action="store_true",
-        help="print name -> shape of every tensor of a full-size checkpoint as JSON, and stop",
+@dataclass(frozen=True)
+class Arguments:
+    file: Path | None = setting(None, "Checkpoint file or stage-1 folder.", positional=True)
+    json: bool = setting(False, "Print JSON.")
+    expected_keys: bool = setting(
+        False, "Print name -> shape of every tensor of a full-size checkpoint as JSON, and stop."
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: Arguments) -> int:
     if args.expected_keys:
         shapes = expected_shapes(Architecture())
         lines = (f"{json.dumps(key)}: {list(shape)}" for key, shape in shapes.items())

@@ -1,8 +1,7 @@
-"""Arguments and steps that several commands share: the portrait, the song, where to compute."""
+"""Steps that several commands share: the portrait, the song, where to compute."""
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,132 +15,7 @@ if TYPE_CHECKING:
     from ..audio.waveform import Waveform
     from ..portrait.landmarks import FaceLandmarks
     from ..portrait.portrait import Portrait
-
-SEPARATOR_CHOICES = ("none", "hdemucs", "kim_vocal_2", "mel_band_roformer")
-
-
-def add_portrait_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("portrait")
-    group.add_argument(
-        "--size",
-        type=_size,
-        metavar="N|WxH",
-        help="size of the rendered crop, multiples of 64 (default: as the checkpoint was trained)",
-    )
-    group.add_argument(
-        "--landmarks",
-        type=Path,
-        metavar="FILE",
-        help="JSON with the 478-point face mesh of each face (docs/portrait.md)",
-    )
-    group.add_argument(
-        "--detector",
-        choices=("none", "insightface"),
-        default="none",
-        help="find the face without --landmarks; insightface must be installed, with its models",
-    )
-    group.add_argument(
-        "--insightface",
-        type=Path,
-        metavar="DIR",
-        help="its models are in DIR/models (default ~/.insightface)",
-    )
-    group.add_argument(
-        "--face-index", type=int, metavar="N", help="which face, where there are several (from 0)"
-    )
-    group.add_argument(
-        "--face-mask", type=Path, metavar="FILE", help="picture, white on the face; instead of its box"
-    )
-    group.add_argument(
-        "--lip-mask", type=Path, metavar="FILE", help="picture, white on the lips; instead of their box"
-    )
-    group.add_argument(
-        "--crop",
-        choices=("face", "center", "squash"),
-        default="face",
-        help="what is rendered: a rectangle around the face (default), the largest one of that shape, or the "
-        "whole picture squashed, as the authors do",
-    )
-    group.add_argument(
-        "--margin",
-        type=float,
-        default=0.4,
-        metavar="X",
-        help="with --crop face: space on each side, in longer sides of the face box (default 0.4)",
-    )
-    group.add_argument(
-        "--lip-height",
-        type=float,
-        default=0.0,
-        metavar="X",
-        help="least height of the lip box in mouth widths; 0.9 suits singing (default 0: as trained)",
-    )
-    group.add_argument(
-        "--identity",
-        type=Path,
-        metavar="FILE",
-        help="the face's ArcFace embedding (.npy, .json or .safetensors), an IResNet network "
-        "(.safetensors or .onnx) that computes it, or a folder to look for one in; default: no identity",
-    )
-
-
-def add_song_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("song")
-    group.add_argument(
-        "--fps",
-        type=float,
-        default=constants.FPS,
-        metavar="X",
-        help="frames per second of the video (default 25, as trained)",
-    )
-    group.add_argument(
-        "--separator",
-        choices=SEPARATOR_CHOICES,
-        default="none",
-        help="take the vocals out of the mix first (default none: the song is vocals already)",
-    )
-    group.add_argument(
-        "--models",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="folder searched for the separator's file, recursively; may be given again",
-    )
-    group.add_argument(
-        "--level-vocals",
-        type=float,
-        default=0.0,
-        metavar="X",
-        help="0 to 1: how far quiet phrases are brought to the level of the others (default 0)",
-    )
-
-
-def add_device_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("computing")
-    group.add_argument("--device", default="auto", help="auto (default), cpu, or a torch device")
-    group.add_argument(
-        "--dtype",
-        choices=("auto", "float32", "float16", "bfloat16"),
-        default="auto",
-        help="of the network; auto is float32 on a CPU, else float16 as the authors'",
-    )
-
-
-def _size(text: str) -> tuple[int, int]:
-    """`512` or `512x768` (width x height) -> (H, W)."""
-    width, _, height = text.lower().partition("x")
-    try:
-        size = int(height or width), int(width)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no size; write 512 or 512x768 (width x height)"
-        ) from None
-    if any(side < constants.SIZE_MULTIPLE or side % constants.SIZE_MULTIPLE for side in size):
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: both sides must be multiples of {constants.SIZE_MULTIPLE}"
-        )
-    return size
+    from ..settings import PortraitSettings, SongSettings
 
 
 @dataclass(frozen=True)
@@ -158,46 +32,46 @@ class Song:
     rest: Waveform | None = None
 
 
-def read_song(path: Path, args: argparse.Namespace, device: torch.device) -> Song:
+def read_song(path: Path, sound: SongSettings, device: torch.device) -> Song:
     """Read a song; separate and level its vocals."""
     from ..audio.activity import level_vocals
     from ..audio.separation import load_separator
     from ..audio.waveform import read_audio, resample, to_mono
     from .progress import progress_bar
 
-    if args.separator == "none":
+    if sound.separator == "none":
         rest = None
         mix = vocals = read_audio(path, constants.AUDIO_RATE, mono=True)
     else:
-        separator = load_separator(args.separator, args.models, device)
+        separator = load_separator(sound.separator, sound.models, device)
         whole = read_audio(path)
         with progress_bar("separating vocals", 100, "%") as bar:
             stem, rest = separator.separate(whole, progress=bar.set_part)
         mix, vocals = (resample(to_mono(x), constants.AUDIO_RATE) for x in (whole, stem))
-    if args.level_vocals:
-        vocals = level_vocals(vocals, args.level_vocals)
+    if sound.levelling:
+        vocals = level_vocals(vocals, sound.levelling)
     return Song(vocals, mix, rest)
 
 
 def read_portrait(
-    path: Path, args: argparse.Namespace, size: tuple[int, int], identity_width: int | None = None
+    path: Path, look: PortraitSettings, size: tuple[int, int], identity_width: int | None = None
 ) -> Portrait:
-    """Read a picture and prepare it for frames of `size` (H, W) by the portrait arguments."""
+    """Read a picture and prepare it for frames of `size` (H, W)."""
     from ..portrait.image import read_mask, read_picture
     from ..portrait.masks import MaskOptions
     from ..portrait.portrait import prepare_portrait
 
-    picture = read_picture(path)
-    faces, identities = _faces(args, picture.image)
+    picture, index = read_picture(path), None if look.face_index < 0 else look.face_index
+    faces, identities = _faces(look, picture.image)
     masks: dict[str, Image | None] = {
         name: read_mask(file) if file else None
-        for name, file in (("face_mask", args.face_mask), ("lip_mask", args.lip_mask))
+        for name, file in (("face_mask", look.face_mask), ("lip_mask", look.lip_mask))
     }
     embedding = None
-    if args.identity:
-        embedding = _identity(args.identity, picture.image, faces, args.face_index)
+    if look.identity:
+        embedding = _identity(look.identity, picture.image, faces, index)
     elif identities:
-        embedding = identities[args.face_index or 0]
+        embedding = identities[index or 0]
     if embedding is not None and identity_width is not None and embedding.shape != (identity_width,):
         raise ValueError(
             f"The identity has {embedding.numel()} values; this checkpoint reads {identity_width}. "
@@ -207,26 +81,26 @@ def read_portrait(
         picture,
         size,
         landmarks=faces,
-        face_index=args.face_index,
+        face_index=index,
         identity=embedding,
-        crop=args.crop,
-        margin=args.margin,
-        options=MaskOptions(lip_height=args.lip_height, authors_edge_cases=args.crop == "squash"),
+        crop=look.crop,
+        margin=look.margin,
+        options=MaskOptions(lip_height=look.lip_height, authors_edge_cases=look.crop == "squash"),
         **masks,
     )
 
 
 def _faces(
-    args: argparse.Namespace, image: Image
+    look: PortraitSettings, image: Image
 ) -> tuple[list[FaceLandmarks] | None, list[torch.Tensor | None]]:
     """The faces of a file or a detector, and what the detector knows of their identities."""
     from ..portrait.detection import detect_insightface
     from ..portrait.landmarks import read_landmarks
 
-    if args.landmarks:
-        return read_landmarks(args.landmarks, image.size), []
-    if args.detector == "insightface":
-        found = detect_insightface(image, args.insightface)
+    if look.landmarks:
+        return read_landmarks(look.landmarks, image.size), []
+    if look.detector == "insightface":
+        found = detect_insightface(image, look.insightface)
         return [face.landmarks for face in found], [face.identity for face in found]
     return None, []
 

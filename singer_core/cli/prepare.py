@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from ..settings import PortraitSettings, SongSettings, group, required, setting
 from . import inputs
 
 if TYPE_CHECKING:
@@ -24,45 +25,44 @@ matplotlib, and beats need librosa: extra `eval`).
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("portrait", metavar="PORTRAIT", type=Path, help="picture of one person")
-    parser.add_argument("song", metavar="SONG", type=Path, help="sound file: wav, mp3, flac, m4a, ...")
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder to write, made if need be"
-    )
-    inputs.add_portrait_arguments(parser)
-    inputs.add_song_arguments(parser)
-    parser.add_argument("--device", default="auto", help="auto (default), cpu, or a torch device")
+@dataclass(frozen=True)
+class Arguments:
+    portrait: Path = required("Picture of one person.", positional=True, metavar="PORTRAIT")
+    song: Path = required("Sound file: wav, mp3, flac, m4a, ...", positional=True, metavar="SONG")
+    out: Path = required("Folder to write, made if need be.", metavar="DIR")
+    look: PortraitSettings = group(PortraitSettings, "portrait")
+    sound: SongSettings = group(SongSettings, "song")
+    device: str = setting("auto", "auto, cpu, or a torch device.")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(given: Arguments) -> int:
     from ..audio.features import frame_count
     from ..audio.waveform import probe_audio, write_wave
     from ..constants import DEFAULT_SIZE
     from ..files import write_text
     from ..portrait.preview import write_preview
 
-    info = probe_audio(args.song)
-    portrait = inputs.read_portrait(args.portrait, args, args.size or DEFAULT_SIZE)
-    song = inputs.read_song(args.song, args, inputs.choose_device(args.device))
+    info = probe_audio(given.song)
+    portrait = inputs.read_portrait(given.portrait, given.look, given.look.size or DEFAULT_SIZE)
+    song = inputs.read_song(given.song, given.sound, inputs.choose_device(given.device))
     beats = _optional("beats", lambda: _beats(song))
-    args.out.mkdir(parents=True, exist_ok=True)
+    given.out.mkdir(parents=True, exist_ok=True)
     summary = {
         "seconds": round(info.seconds, 3),
         "rate": info.rate,
         "channels": info.channels,
-        "fps": args.fps,
-        "frames": frame_count(song.vocals.length, song.vocals.rate, args.fps),
+        "fps": given.sound.fps,
+        "frames": frame_count(song.vocals.length, song.vocals.rate, given.sound.fps),
         "beats": None if beats is None else [round(time, 3) for time in beats.tolist()],
     }
     written: list[Path | None] = [
-        *write_preview(portrait, args.out),
-        write_wave(args.out / "vocals.wav", song.vocals),
-        write_text(args.out / "song.json", json.dumps(summary, indent=1)),
+        *write_preview(portrait, given.out),
+        write_wave(given.out / "vocals.wav", song.vocals),
+        write_text(given.out / "song.json", json.dumps(summary, indent=1)),
     ]
     if song.rest is not None:
-        written.append(write_wave(args.out / "accompaniment.wav", song.rest))
-    written.append(_optional("song.png", lambda: _plot(args, song, beats)))
+        written.append(write_wave(given.out / "accompaniment.wav", song.rest))
+    written.append(_optional("song.png", lambda: _plot(given, song, beats)))
     print("\n".join(str(path) for path in written if path is not None))
     return 0
 
@@ -73,10 +73,10 @@ def _beats(song: inputs.Song) -> torch.Tensor:
     return beat_times(song.mix)
 
 
-def _plot(args: argparse.Namespace, song: inputs.Song, beats: torch.Tensor | None) -> Path:
+def _plot(given: Arguments, song: inputs.Song, beats: torch.Tensor | None) -> Path:
     from ..evaluation.song_plot import plot_song
 
-    return plot_song(args.out / "song.png", song.vocals, args.fps, beats)
+    return plot_song(given.out / "song.png", song.vocals, given.sound.fps, beats)
 
 
 def _optional(what: str, make: Callable[[], Made]) -> Made | None:

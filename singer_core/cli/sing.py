@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from .. import constants
-from ..settings import MODES, OFFICIAL, PAPER, PRESETS, BandGains, SingerOptions
+from ..settings import OFFICIAL, PAPER, Job, RenderSettings, SingerOptions
 from . import inputs
-from .film import Film, add_work_arguments, plan_film, write_film
+from .film import Film, canvas_of, plan_film, write_films
+from .progress import progress_bar
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +24,22 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Loaded = dict[str, tuple[object, Any]]  # name -> what it was loaded from, what was loaded
+Made = TypeVar("Made")
+
+
+class Loaded:
+    """What was loaded last by each function, for jobs that want the same again."""
+
+    def __init__(self) -> None:
+        self._last: dict[object, tuple[object, Any]] = {}  # function -> what it was given, what it made
+
+    def __call__(self, load: Callable[..., Made], *given: object) -> Made:
+        """load(*given), or what it made of the same the last time."""
+        if self._last.get(load, (None,))[0] != given:
+            self._last.pop(load, None)  # before the next one needs the memory
+            self._last[load] = (given, load(*given))
+        return self._last[load][1]
+
 
 DESCRIPTION = """
 Render PORTRAIT singing SONG. The video (H.264 + AAC) has exactly ceil(seconds * fps) frames and the song's
@@ -62,108 +75,20 @@ example:
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("portrait", metavar="PORTRAIT", type=Path, help="picture of one person")
-    parser.add_argument("song", metavar="SONG", type=Path, help="sound file: wav, mp3, flac, m4a, ...")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="FILE",
-        help="video to write: .mp4, .mov or .mkv (default: the song's name with .mp4, in this folder)",
-    )
-    add_file_arguments(parser)
-    add_render_arguments(parser)
+Arguments = Job
 
 
-def add_file_arguments(parser: argparse.ArgumentParser) -> None:
-    """The networks."""
-    parser.add_argument(
-        "--checkpoint", type=Path, required=True, metavar="FILE", help="the network's weights"
-    )
-    parser.add_argument("--vae", type=Path, required=True, metavar="PATH", help="the VAE's weights")
-    parser.add_argument("--wav2vec2", type=Path, metavar="PATH", help="the audio encoder's weights")
-
-
-def add_render_arguments(parser: argparse.ArgumentParser) -> None:
-    """Everything but the files: what of the portrait and the song is used, and how it is sampled."""
-    inputs.add_portrait_arguments(parser)
-    inputs.add_song_arguments(parser)
-    add_sampling_arguments(parser)
-    add_work_arguments(parser)
-    inputs.add_device_arguments(parser)
-    parser.add_argument(
-        "--paste-back", action="store_true", help="put the rendered crop back into the whole picture"
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-
-
-def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
-    """Mode, options, seed and motion."""
-    group = parser.add_argument_group("sampling")
-    group.add_argument("--mode", choices=tuple(MODES), help="see below")
-    group.add_argument("--preset", choices=tuple(PRESETS), help="how fast, in any mode; see below")
-    group.add_argument("--steps", type=int, metavar="N", help="diffusion steps of a clip (40)")
-    group.add_argument(
-        "--cfg", type=float, metavar="X", help="guidance scale towards portrait and song (3.5)"
-    )
-    group.add_argument("--audio-cfg", type=float, metavar="X", help="guidance scale towards the song alone")
-    group.add_argument(
-        "--seed", type=int, default=constants.DEFAULT_SEED, metavar="N", help="of the noise (42)"
-    )
-    group.add_argument(
-        "--low-memory",
-        action="store_true",
-        help="the reference network waits in main memory, and guidance runs one branch after another",
-    )
-    group.add_argument(
-        "--compile",
-        action="store_true",
-        help="generate code for this machine with torch.compile: minutes at first, for long songs",
-    )
-    group.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="change one option of the mode"
-    )
-    weights = parser.add_argument_group(
-        "motion", "weights of the audio attention in three regions, 1 = as trained"
-    )
-    for region in ("pose", "face", "lip"):
-        weights.add_argument(f"--{region}", type=float, default=1.0, metavar="X", help=f"{region} weight (1)")
-    weights.add_argument(
-        "--beat", type=float, default=0.0, metavar="X", help="more pose weight on beats by this part (0)"
-    )
-    weights.add_argument(
-        "--loudness", type=float, default=0.0, metavar="X", help="0 to 1: face weight follows loudness (0)"
-    )
-    weights.add_argument(
-        "--silence",
-        type=float,
-        default=0.0,
-        metavar="X",
-        help="0 to 1: lip weight sinks where nothing is sung (0)",
-    )
-    weights.add_argument("--plot", type=Path, metavar="FILE", help="PNG to write of the song and the weights")
-
-
-class Parser(argparse.ArgumentParser):
-    """Raises ValueError where others print and exit: for arguments from elsewhere than a command line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(message)
-
-
-def run(args: argparse.Namespace, default: SingerOptions | None = None) -> int:
+def run(job: Job, default: SingerOptions | None = None) -> int:
     """`default`: the options where no --mode is given; None = what the checkpoint was trained for."""
-    film, out = prepare(args, {}, default)
-    write_film(film, out, args)
+    film = prepare(job, Loaded(), default)
+    write_films([film], canvas_of(film, job.how.paste_back), [job.song], job.video, job.how)
     return 0
 
 
-def prepare(
-    args: argparse.Namespace, loaded: Loaded, default: SingerOptions | None = None, seconds: float = 0.0
-) -> tuple[Film, Path]:
-    """Everything up to the first diffusion step, and the video's path.
+def prepare(job: Job, loaded: Loaded, default: SingerOptions | None = None, seconds: float = 0.0) -> Film:
+    """Everything up to the first diffusion step.
 
-    loaded   networks of the job before, which are used again where the arguments name the same
+    loaded   networks of the job before, which are used again where the job names the same
     seconds  how long the film is at least: behind a shorter song it is silent
     """
     from ..audio.activity import with_activity
@@ -173,47 +98,39 @@ def prepare(
     from ..render.pipeline import SingerPipeline
     from ..render.video import check_output
 
-    options_from(args, default or OFFICIAL)  # says what is wrong before anything is read
-    out = check_output(args.out or Path(args.song.with_suffix(".mp4").name))
-    probe_audio(args.song)
-    device = inputs.choose_device(args.device)
-    dtype = inputs.choose_dtype(args.dtype, device)
-    checkpoint = open_checkpoint(args.checkpoint)
-    options = options_from(args, default or default_options(checkpoint))
-    front_end = choose_front_end(checkpoint, args.wav2vec2)
-    portrait = _portrait(checkpoint, args)
-    vae = _once(loaded, "vae", (args.vae, dtype, device), lambda: load_autoencoder(args.vae, dtype, device))
-    song = _lasting(inputs.read_song(args.song, args, device), seconds)
-    network = _once(
-        loaded,
-        "network",
-        (args.checkpoint, dtype, device, args.low_memory, args.compile),
-        lambda: _load_network(checkpoint, dtype, device, args),
-    )
-    audio = _encode(front_end, song, args, options, device)
-    if options.reanchor or args.sections:
+    how, files = job.how, job.files
+    how.sampling.options(default or OFFICIAL)  # says what is wrong before anything is read
+    check_output(job.video)
+    probe_audio(job.song)
+    device = inputs.choose_device(how.compute.device)
+    dtype = inputs.choose_dtype(how.compute.dtype, device)
+    checkpoint = open_checkpoint(files.checkpoint)
+    options = how.sampling.options(default or default_options(checkpoint))
+    front_end = choose_front_end(checkpoint, files.wav2vec2)
+    portrait = _portrait(checkpoint, job)
+    vae = loaded(load_autoencoder, files.vae, dtype, device)
+    song = _lasting(inputs.read_song(job.song, how.sound, device), seconds)
+    sampling = (how.sampling.low_memory, how.sampling.compile)
+    network = loaded(_load_network, files.checkpoint, dtype, device, *sampling)
+    with progress_bar("listening", 100, "%", how.quiet) as bar:
+        audio = front_end.encode(
+            song.vocals, how.sound.fps, options.clip_frames, device, progress=bar.set_part
+        )
+    if options.reanchor or how.work.sections:
         audio = with_activity(audio, song.vocals)
-    pipeline = SingerPipeline(network, vae, options)
-    return plan_film(pipeline, portrait, audio, _motion(args, song, audio), args), out
-
-
-def _once(loaded: Loaded, name: str, key: object, load: Callable[[], Any]) -> Any:
-    """What `load` gives, or gave for the same key the last time; one of each name is kept."""
-    if loaded.get(name, (None,))[0] != key:
-        loaded.pop(name, None)  # before the next one needs the memory
-        loaded[name] = (key, load())
-    return loaded[name][1]
+    pipeline, weights = SingerPipeline(network, vae, options), _motion(how, song, audio)
+    return plan_film(pipeline, portrait, audio, weights, how.sampling.seed, how.work)
 
 
 def _load_network(
-    checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, args: argparse.Namespace
+    path: Path, dtype: torch.dtype, device: torch.device, low_memory: bool, compiled: bool
 ) -> SingerNetwork:
-    from ..network.checkpoint import load_network
+    from ..network.checkpoint import load_network, open_checkpoint
 
-    network = load_network(checkpoint, dtype, device)
-    if args.low_memory:
+    network = load_network(open_checkpoint(path), dtype, device)
+    if low_memory:
         network.keep_reference_aside()
-    if args.compile:
+    if compiled:
         network.compile(dynamic=False)
     return network
 
@@ -229,53 +146,18 @@ def _lasting(song: inputs.Song, seconds: float) -> inputs.Song:
     return inputs.Song(vocals, mix)
 
 
-def _portrait(checkpoint: Checkpoint, args: argparse.Namespace) -> Portrait:
-    arch = checkpoint.architecture
-    size = args.size or arch.trained_size
+def _portrait(checkpoint: Checkpoint, job: Job) -> Portrait:
+    arch, look = checkpoint.architecture, job.how.look
+    size = look.size or arch.trained_size
     if size != arch.trained_size:
         height, width = arch.trained_size
         logger.warning("This checkpoint is exact at %d x %d; other sizes are an extension.", width, height)
-    return inputs.read_portrait(args.portrait, args, size, arch.identity_width)
+    return inputs.read_portrait(job.portrait, look, size, arch.identity_width)
 
 
 def default_options(checkpoint: Checkpoint) -> SingerOptions:
     """Mode `paper` for weights trained with its noise schedule and MSM scale, else `official`."""
     return PAPER if checkpoint.file.metadata.get("singer.recipe") == "matched" else OFFICIAL
-
-
-def options_from(args: argparse.Namespace, default: SingerOptions = OFFICIAL) -> SingerOptions:
-    """The mode's options, else `default`, with the user's changes; ValueError for a bad name or value."""
-    changes: dict[str, Any] = dict(PRESETS[args.preset]) if args.preset else {}
-    if args.low_memory:
-        changes["sequential_guidance"] = True
-    if args.steps is not None:
-        changes["steps"] = args.steps
-    if args.cfg is not None:
-        changes |= {"reference_scale": args.cfg, "audio_scale": args.cfg}
-    if args.audio_cfg is not None:
-        changes["audio_scale"] = args.audio_cfg
-    options = MODES[args.mode] if args.mode else default
-    for text in args.set:
-        name, _, value = text.partition("=")
-        changes[name] = _parse_option(options, name, value)
-    return options.but(**changes)
-
-
-def _parse_option(options: SingerOptions, name: str, text: str) -> Any:
-    known = [field.name for field in dataclasses.fields(options)]
-    if name not in known:
-        raise ValueError(f"--set {name}: there is no such option. Known: {', '.join(known)}.")
-    current = getattr(options, name)
-    try:
-        if isinstance(current, bool):
-            return {"true": True, "false": False}[text.lower()]
-        if isinstance(current, BandGains):
-            return BandGains(*(float(part) for part in text.split(",")))
-        if isinstance(current, tuple):
-            return tuple(float(part) for part in text.split(","))
-        return type(current)(text)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"--set {name}={text}: a value like {current!r} is expected.") from error
 
 
 def choose_front_end(checkpoint: Checkpoint, wav2vec2: Path | None) -> Wav2Vec2FrontEnd | LogMelFrontEnd:
@@ -309,36 +191,23 @@ def choose_front_end(checkpoint: Checkpoint, wav2vec2: Path | None) -> Wav2Vec2F
     return LogMelFrontEnd(layers, needed // layers)
 
 
-def _encode(
-    front_end: Wav2Vec2FrontEnd | LogMelFrontEnd,
-    song: inputs.Song,
-    args: argparse.Namespace,
-    options: SingerOptions,
-    device: torch.device,
-) -> AudioFeatures:
-    from .progress import progress_bar
-
-    with progress_bar("listening", 100, "%", args.quiet) as bar:
-        return front_end.encode(song.vocals, args.fps, options.clip_frames, device, progress=bar.set_part)
-
-
-def _motion(args: argparse.Namespace, song: inputs.Song, audio: AudioFeatures) -> torch.Tensor:
+def _motion(how: RenderSettings, song: inputs.Song, audio: AudioFeatures) -> torch.Tensor:
     """Pose, face and lip weight of each frame, (s, 3)."""
     from ..audio.activity import loudness_curve, vocal_activity
-    from ..audio.motion import MotionResponse, beat_times, motion_weights
+    from ..audio.motion import beat_times, motion_weights
 
-    response = MotionResponse(args.pose, args.face, args.lip, args.beat, args.loudness, args.silence)
-    beats = beat_times(song.mix) if args.beat else None
+    response = how.motion
+    beats = beat_times(song.mix) if response.beat else None
     weights = motion_weights(
         audio.frames,
         audio.fps,
         response,
-        activity=vocal_activity(song.vocals, audio.fps, audio.frames) if args.silence else None,
-        loudness=loudness_curve(song.vocals, audio.fps, audio.frames) if args.loudness else None,
+        activity=vocal_activity(song.vocals, audio.fps, audio.frames) if response.silence else None,
+        loudness=loudness_curve(song.vocals, audio.fps, audio.frames) if response.loudness else None,
         beats=beats,
     ).tensor
-    if args.plot:
+    if how.plot:
         from ..evaluation.song_plot import plot_song
 
-        plot_song(args.plot, song.vocals, audio.fps, beats, weights)
+        plot_song(how.plot, song.vocals, audio.fps, beats, weights)
     return weights

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ..settings import group, required, setting
 
 if TYPE_CHECKING:
     from ..training.config import TrainConfig
@@ -20,25 +22,28 @@ accelerate launch -m singer_core.cli.train CONFIG
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG", type=Path, help="configuration file (.toml or .json)")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print what would be trained and the memory it needs"
-    )
-    parser.add_argument("--until", type=int, metavar="STEP", help="stop after this step, to go on later")
-    group = parser.add_argument_group(
-        "data", "turn a folder of videos into the `data` that CONFIG names, then stop"
-    )
-    group.add_argument("--prepare", type=Path, metavar="VIDEOS", help="folder of videos with sound")
-    group.add_argument("--vae", type=Path, metavar="PATH", help="the VAE's weights")
-    group.add_argument("--wav2vec2", type=Path, metavar="PATH", help="the audio encoder's weights")
-    group.add_argument(
-        "--faces", type=Path, metavar="DIR", help="insightface's folder (default: ~/.insightface)"
-    )
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: PyTorch's)")
+@dataclass(frozen=True)
+class Preparation:
+    """Where the data come from."""
+
+    prepare: Path | None = setting(None, "Folder of videos with sound.", metavar="VIDEOS")
+    vae: Path | None = setting(None, "The VAE's weights.", metavar="PATH")
+    wav2vec2: Path | None = setting(None, "The audio encoder's weights.", metavar="PATH")
+    faces: Path | None = setting(None, "insightface's folder (default: ~/.insightface).", metavar="DIR")
 
 
-def run(args: argparse.Namespace) -> int:
+@dataclass(frozen=True)
+class Arguments:
+    config: Path = required("Configuration file (.toml or .json).", positional=True, metavar="CONFIG")
+    dry_run: bool = setting(False, "Print what would be trained and the memory it needs.")
+    until: int | None = setting(None, "Stop after this step, to go on later.", metavar="STEP")
+    data: Preparation = group(
+        Preparation, "data", "turn a folder of videos into the `data` that CONFIG names, then stop"
+    )
+    threads: int | None = setting(None, "CPU threads (default: PyTorch's).")
+
+
+def run(args: Arguments) -> int:
     import torch
 
     from ..training.config import read_config
@@ -48,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if args.threads:
         torch.set_num_threads(args.threads)
-    if args.prepare:
-        return _prepare(args, config)
+    if args.data.prepare:
+        return _prepare(args.data.prepare, args.data, config)
     if args.dry_run:
         print(_summary(plan(config), config))
         return 0
@@ -65,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _prepare(args: argparse.Namespace, config: TrainConfig) -> int:
+def _prepare(videos: Path, data: Preparation, config: TrainConfig) -> int:
     """Prepare a folder of videos; 1 where none of them can be used."""
     from functools import partial
 
@@ -75,19 +80,19 @@ def _prepare(args: argparse.Namespace, config: TrainConfig) -> int:
     from ..training.videos import VideoSettings, prepare_videos
     from .sing import choose_front_end
 
-    if args.vae is None or config.start is None:
+    if data.vae is None or config.start is None:
         raise ValueError("--prepare needs --vae, and a configuration with `start`: the network to adapt.")
     checkpoint = open_checkpoint(config.start)
     settings = VideoSettings(
         size=checkpoint.architecture.trained_size, shortest=config.frames + config.motion_frames
     )
     report = prepare_videos(
-        args.prepare,
+        videos,
         config.data,
         settings,
-        load_autoencoder(args.vae),
-        choose_front_end(checkpoint, args.wav2vec2),
-        partial(detect_insightface, root=args.faces),
+        load_autoencoder(data.vae),
+        choose_front_end(checkpoint, data.wav2vec2),
+        partial(detect_insightface, root=data.faces),
     )
     for name, words in report.items():
         print(f"{name}: {words}")
@@ -106,12 +111,12 @@ def _summary(found: dict[str, Any], config: TrainConfig) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
+def main() -> None:
     """Entry point for `accelerate launch -m`."""
-    parser = argparse.ArgumentParser(prog="singer train", description=DESCRIPTION)
-    add_arguments(parser)
-    return run(parser.parse_args())
+    from . import main as singer
+
+    sys.exit(singer(["train", *sys.argv[1:]]))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

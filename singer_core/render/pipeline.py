@@ -1,13 +1,18 @@
-"""A whole song, clip after clip at constant memory (paper section 4, numerics section 13).
+"""The authors' inference, and its variants, on diffusers' networks (paper section 4, numerics section 13).
 
 portrait -> tokens, face features, masks, latents        once
 song     -> audio tokens -> MSM                          per clip
 latents  -> denoised under portrait, song and carried frames, decoded, handed out before the next clip starts
+
+The loop over the clips is `song.py`'s.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,14 +23,14 @@ from torch import Tensor, nn
 
 from .. import constants
 from ..audio.features import AudioFeatures
-from ..network.adapter import audio_windows
-from ..network.conditions import AudioTokens, ClipConditions, ReferenceFeatures
-from ..portrait.identity import identity_for
+from ..network.conditions import ClipConditions
 from ..portrait.portrait import Portrait
 from ..settings import SingerOptions
-from .clips import Clip, finished_frames, plan_clips
-from .sampler import NotFiniteError, SpectralWeighting, branches_for, sample_clip
-from .seams import cross_fade, rest_before, shared_noise_rows, steadied
+from .clips import Clip
+from .conditioning import PortraitConditions, audio_tokens, clip_conditions, portrait_conditions, rows_of
+from .sampler import NotFiniteError, SpectralWeighting, sample_clip
+from .seams import shared_noise_rows, steadied
+from .song import plan_song, render_song
 from .store import FORMAT, ClipStore, fingerprint
 
 if TYPE_CHECKING:  # diffusers, which ComfyUI's nodes do without
@@ -61,56 +66,49 @@ OnStep = Callable[[Step], None]  # may raise to stop the render
 
 
 @dataclass(frozen=True)
-class PortraitConditions:
-    """What the network is told of the portrait, the same for all clips; on the network's device.
+class ClipInputs:
+    """What a clip was sampled from.
 
-    tokens   (2, 1, n, d) image tokens [without identity, with it]
-    masks    per level (3, 1, n)
-    face     (1, c, h, w) face-locator features
-    pixels   (3, H, W) in [-1, 1]
+    noise              (f, 4, h, w)
+    audio_tokens       (f, m, d) before the MSM
+    reference_latents  (1 + motion_frames, 4, h, w): portrait, carried frames
     """
 
-    tokens: Tensor
-    masks: tuple[Tensor, ...]
-    face: Tensor
-    pixels: Tensor
-
-    @property
-    def outside_lips(self) -> Tensor:
-        """(h, w) in [0, 1]: everything but the mouth."""
-        return 1 - self.masks[0][2, 0].view(self.latent_size)
-
-    @property
-    def latent_size(self) -> tuple[int, int]:
-        return self.pixels.shape[1] // constants.VAE_STRIDE, self.pixels.shape[2] // constants.VAE_STRIDE
+    noise: Tensor
+    audio_tokens: Tensor
+    reference_latents: Tensor
 
 
 @dataclass(frozen=True)
 class RenderedClip:
-    """A finished clip and what it was made from; f frames of it, of which `pictures` holds the finished ones.
+    """A finished clip: latents (f, 4, h, w), and pictures (finished frames, 3, H, W) in [0, 1].
 
-    noise, latents     (f, 4, h, w)
-    audio_tokens       (f, m, d) before the MSM
-    reference_latents  (1 + motion_frames, 4, h, w): portrait, carried frames
-    pictures           (finished frames, 3, H, W) in [0, 1]
+    `inputs` are None where the latents come from a store.
     """
 
     clip: Clip
-    noise: Tensor
-    audio_tokens: Tensor
-    reference_latents: Tensor
     latents: Tensor
     pictures: Tensor
+    inputs: ClipInputs | None = None
 
 
 @dataclass(frozen=True)
 class _Song:
-    """What a render was asked for."""
+    """What a render was asked for, and what all its clips have in common.
+
+    weighting  of all clips but the first, whose gains it may have locked
+    noises     (index, noise) of every clip
+    made       the inputs of the clip that was sampled last, by its index
+    """
 
     portrait: Portrait
     audio: AudioFeatures
     weights: Tensor | None
     conditions: PortraitConditions
+    weighting: SpectralWeighting
+    noises: Iterator[tuple[int, Tensor]]
+    report: Callable[[Clip, int, Tensor], None]
+    made: dict[int, ClipInputs]
 
 
 @dataclass(frozen=True)
@@ -140,40 +138,26 @@ class SingerPipeline:
 
         Raises RuntimeError naming clip and step where the network gives NaN.
         """
-        options, plan = self.options, self.plan(audio, span)
-        stop = audio.frames if span is None else span.stop
-        song = _Song(portrait, audio, weights, self.portrait_conditions(portrait))
-        carried = locked = pending = None
-        noises = self.noises(plan, seed, song.conditions)
-        for clip, following, noise in zip(plan, [*plan[1:], None], noises, strict=True):
-            weighting = SpectralWeighting(self.network.adapter, options, locked)
-            heard = self.audio_tokens(audio, clip)
-            references = self.reference_latents(song.conditions, carried)
-            report = None if on_step is None else _song_step(on_step, clip, len(plan), options.steps)
-            latents = None if store is None else store.load(clip.index)
-            if latents is None:
-                latents = self._sample(song, clip, noise, heard, references, weighting, report)
-                latents = cross_fade(pending, latents).contiguous()
-                if store is not None:
-                    store.save(clip.index, latents)
-            elif report is not None:
-                report(options.steps - 1, latents)
-            latents = latents.to(self.network.device)
-            pictures = self.vae.decode(latents[: len(finished_frames(clip, following, stop))])
-            if following is not None:
-                locked = weighting.kept(noise.to(self.network.dtype))
-                pending = latents[len(latents) - following.shared :]
-                last = following.carried_from(clip, options.motion_frames)
-                rest = options.reanchor and options.reanchor * rest_before(audio.activity, following.start)
-                carried = self.carry(
-                    latents[last.start : last.stop], pictures[last.start : last.stop], song.conditions, rest
-                )
-            yield RenderedClip(clip, noise, heard, references, latents, pictures)
+        span = range(audio.frames) if span is None else span
+        plan = plan_song(span, self.options)
+
+        def report(clip: Clip, step: int, latents: Tensor) -> None:
+            if on_step is not None:
+                on_step(Step(clip.index, len(plan), step, self.options.steps, latents))
+
+        def carry(latents: Tensor, rest: float) -> Tensor:
+            return self.carry(latents, pictures[-len(latents) :], song.conditions, rest)
+
+        song = self._song(portrait, audio, weights, self.noises(plan, seed, portrait), report)
+        sample = functools.partial(self._sample, song)
+        device = self.network.device
+        for done in render_song(span, self.options, sample, carry, report, store, audio.activity, device):
+            pictures = self.vae.decode(done.latents[: done.frames])
+            yield RenderedClip(done.clip, done.latents, pictures, song.made.pop(done.clip.index, None))
 
     def plan(self, audio: AudioFeatures, span: range | None = None) -> list[Clip]:
         """The clips of a song, or of some of its frames."""
-        span = range(audio.frames) if span is None else span
-        return plan_clips(span.stop, self.options.clip_frames, self.options.overlap, span.start)
+        return plan_song(range(audio.frames) if span is None else span, self.options)
 
     def store_key(
         self,
@@ -192,112 +176,69 @@ class SingerPipeline:
         song = (audio.features, audio.activity if self.options.reanchor else None, audio.frames, audio.fps)
         return fingerprint(FORMAT, torch.__version__, networks, self.options, pictures, song, weights, seed)
 
-    def _sample(
+    def _song(
         self,
-        song: _Song,
-        clip: Clip,
-        noise: Tensor,
-        audio_tokens: Tensor,
-        reference_latents: Tensor,
-        weighting: SpectralWeighting,
-        report: Callable[[int, Tensor], None] | None,
-    ) -> Tensor:
+        portrait: Portrait,
+        audio: AudioFeatures,
+        weights: Tensor | None,
+        noises: Iterator[Tensor],
+        report: Callable[[Clip, int, Tensor], None],
+    ) -> _Song:
+        first = next(noises)
+        weighting = SpectralWeighting(self.network.adapter, self.options)
+        weighting = dataclasses.replace(weighting, locked=weighting.kept(first.to(self.network.dtype)))
+        conditions = portrait_conditions(self.network, portrait)
+        numbered = enumerate(itertools.chain([first], noises))
+        return _Song(portrait, audio, weights, conditions, weighting, numbered, report, {})
+
+    def _sample(self, song: _Song, clip: Clip, carried: Tensor | None) -> Tensor:
         """Latents of one clip, (f, 4, h, w); where half precision gives NaN, sampled again in float32."""
-
-        def attempt(conditions: PortraitConditions, heard: Tensor) -> Tensor:
-            start = self.clip_conditions(conditions, heard, reference_latents, _rows(song.weights, clip))
-            return sample_clip(self.network, self.options, noise, conditions.tokens, start, weighting, report)
-
+        noise = next(noise for index, noise in song.noises if index == clip.index)
+        heard = audio_tokens(self.network, song.audio, clip)
+        inputs = ClipInputs(noise, heard, self.reference_latents(song.conditions, carried))
+        song.made[clip.index] = inputs
+        weighting = song.weighting if clip.index else SpectralWeighting(self.network.adapter, self.options)
+        report = functools.partial(song.report, clip)
         where = f"Clip {clip.index + 1} (frames {clip.start} to {clip.stop})"
+        given = self._given(song, clip, inputs)
         try:
-            return attempt(song.conditions, audio_tokens)
+            return sample_clip(self.network, self.options, noise, *given, weighting, report)
         except NotFiniteError as error:
             if self.network.dtype == torch.float32 or not self.options.retry_in_float32:
                 raise RuntimeError(f"{where}: {error}. {_NAN_REMEDY}") from error
             log.warning("%s: %s; sampling the clip again in float32.", where, error)
         with _in_float32(self.network):
+            heard = audio_tokens(self.network, song.audio, clip)
+            song = dataclasses.replace(song, conditions=portrait_conditions(self.network, song.portrait))
+            given = self._given(song, clip, dataclasses.replace(inputs, audio_tokens=heard))
             try:
-                conditions = self.portrait_conditions(song.portrait)
-                return attempt(conditions, self.audio_tokens(song.audio, clip))
+                return sample_clip(self.network, self.options, noise, *given, weighting, report)
             except NotFiniteError as error:
                 raise RuntimeError(f"{where}: {error}, after half precision. {_NAN_REMEDY}") from error
 
-    @torch.no_grad()
-    def portrait_conditions(self, portrait: Portrait) -> PortraitConditions:
-        """Tokens, face features, masks and pixels of a portrait; without identity the embedding is 0."""
-        adapter, device, dtype = self.network.adapter, self.network.device, self.network.dtype
-        identity = identity_for(portrait, self.network.architecture.identity_width)
-        embeddings = torch.stack([torch.zeros_like(identity), identity]).to(device, dtype)
-        shown = portrait.locator_input(self.network.architecture.locator_input).to(device, dtype)
-        return PortraitConditions(
-            tokens=adapter.image_projection(embeddings)[:, None],
-            masks=tuple(mask[:, None].to(device, dtype) for mask in portrait.masks),
-            face=adapter.face_locator(shown),
-            pixels=portrait.image.to(device) * 2 - 1,
-        )
+    def _given(self, song: _Song, clip: Clip, inputs: ClipInputs) -> tuple[Tensor, ClipConditions]:
+        """Image tokens and conditions of a clip, in the network's precision."""
+        heard, references = inputs.audio_tokens, inputs.reference_latents
+        weights = rows_of(song.weights, clip)
+        conditions = clip_conditions(self.network, self.options, song.conditions, heard, references, weights)
+        return song.conditions.tokens, conditions
 
-    def noises(self, plan: Sequence[Clip], seed: int, conditions: PortraitConditions) -> Iterator[Tensor]:
+    def noises(self, plan: Sequence[Clip], seed: int, portrait: Portrait) -> Iterator[Tensor]:
         """The noise of each clip, (f, 4, h, w); all from one generator."""
         generator = torch.Generator().manual_seed(seed)
+        size = (side // constants.VAE_STRIDE for side in portrait.image.shape[-2:])
+        shape = (constants.LATENT_CHANNELS, self.options.clip_frames, *size)
         if self.options.clip_noise == "fresh":
             for _ in plan:
-                yield self.draw_noise(generator, conditions)
+                yield self._draw_noise(shape, generator)
             return
-        first = self.draw_noise(generator, conditions)
+        first = self._draw_noise(shape, generator)
         for rows in shared_noise_rows(plan, generator):
             yield first[rows.to(first.device)]
 
-    def draw_noise(self, generator: torch.Generator, conditions: PortraitConditions) -> Tensor:
+    def _draw_noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """The next clip's noise, (f, 4, h, w); drawn on the CPU in the authors' order (channel, frame)."""
-        shape = (constants.LATENT_CHANNELS, self.options.clip_frames, *conditions.latent_size)
         return torch.randn(shape, generator=generator).transpose(0, 1).contiguous().to(self.network.device)
-
-    @torch.no_grad()
-    def audio_tokens(self, audio: AudioFeatures, clip: Clip) -> Tensor:
-        """Audio tokens of a clip before the MSM, (f, m, d)."""
-        expected = self.network.architecture.frame_features
-        if audio.features[0].numel() != expected:
-            raise ValueError(
-                f"The audio features have {tuple(audio.features.shape[1:])} values a frame; this checkpoint "
-                f"reads {expected}. Encode the song with the front end that the checkpoint was trained with."
-            )
-        windows = audio_windows(audio.features, clip.start, clip.stop)
-        return self.network.adapter.audio_projection(windows.to(self.network.device, self.network.dtype))
-
-    @torch.no_grad()
-    def clip_conditions(
-        self,
-        conditions: PortraitConditions,
-        audio_tokens: Tensor,
-        reference_latents: Tensor,
-        weights: Tensor | None = None,
-    ) -> ClipConditions:
-        """What a clip is conditioned on; runs the reference UNet.
-
-        audio_tokens       (f, m, d) before the MSM
-        reference_latents  (1 + motion_frames, 4, h, w)
-        weights            (f, 3), None = 1
-        """
-        return ClipConditions(
-            branches=branches_for(self.options),
-            frames=self.options.clip_frames,
-            audio=AudioTokens(audio_tokens),
-            masks=conditions.masks,
-            weights=(torch.ones(1, 3) if weights is None else weights).to(conditions.face),
-            face=conditions.face,
-            reference=self.reference_features(reference_latents, conditions.tokens),
-            sfm_strength=self.options.sfm_strength,
-            sfm_gains=tuple(self.options.sfm_gains),
-        )
-
-    def reference_features(self, latents: Tensor, tokens: Tensor) -> ReferenceFeatures:
-        """Features of [portrait, carried frames...], latents (1 + carried, 4, h, w)."""
-        both = self.options.reference_rows == "alternating" and self.options.guided
-        return self.network.reference_features(
-            latents[None].to(self.network.dtype),
-            tokens if both else tokens[1:],
-            rounded_to=torch.float16 if self.options.round_reference else None,
-        )
 
     def reference_latents(self, conditions: PortraitConditions, carried: Tensor | None) -> Tensor:
         """Latents of [portrait, carried frames...], (1 + motion_frames, 4, h, w).
@@ -311,9 +252,7 @@ class SingerPipeline:
             return torch.cat([self.encode(portrait), carried])
         return self.encode(torch.cat([portrait, carried]))
 
-    def carry(
-        self, latents: Tensor, pictures: Tensor, conditions: PortraitConditions, rest: float = 0.0
-    ) -> Tensor:
+    def carry(self, latents: Tensor, pictures: Tensor, conditions: PortraitConditions, rest: float) -> Tensor:
         """What the next clip is shown: latents (k, 4, h, w), or pictures (k, 3, H, W), now in [-1, 1].
 
         rest  0 to 1: how far the portrait takes their place
@@ -345,14 +284,3 @@ def _in_float32(network: nn.Module) -> Iterator[None]:
     finally:
         for tensor, dtype in zip(tensors, dtypes, strict=True):
             tensor.data = tensor.data.to(dtype)
-
-
-def _rows(weights: Tensor | None, clip: Clip) -> Tensor | None:
-    """(f, 3) of the clip; beyond the song's end its last frame."""
-    if weights is None:
-        return None
-    return weights[torch.arange(clip.start, clip.stop).clamp_max(len(weights) - 1)]
-
-
-def _song_step(on_step: OnStep, clip: Clip, clips: int, steps: int) -> Callable[[int, Tensor], None]:
-    return lambda step, latents: on_step(Step(clip.index, clips, step, steps, latents))

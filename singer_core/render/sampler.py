@@ -31,8 +31,6 @@ if TYPE_CHECKING:  # diffusers, which ComfyUI's nodes do without
 
 log = logging.getLogger(__name__)
 
-OnStep = Callable[[int, Tensor], None]  # index of the step, latents after it
-
 
 class NotFiniteError(RuntimeError):
     """A step gave NaN or infinity."""
@@ -122,13 +120,14 @@ def sample_clip(
     image_tokens: Tensor,
     clip: ClipConditions,
     weighting: SpectralWeighting,
-    on_step: OnStep | None = None,
+    report: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
     """Latents of one clip, (f, 4, h, w) float32.
 
     noise         (f, 4, h, w) float32
     image_tokens  (2, 1, n, d) [unconditional, conditional]
     clip          its conditions, with the audio tokens before the MSM
+    report        (index of the step, latents after it); may raise to stop
 
     Raises NotFiniteError where a step gave NaN or infinity. That is read one step later, so that an
     accelerator has the next step before it when the host asks.
@@ -148,8 +147,8 @@ def sample_clip(
         latents = scheduler.step(guide(prediction.float(), now), timestep, latents).prev_sample
         _check(finite, step, options.steps, dtype)
         finite = latents.isfinite().all()
-        if on_step is not None:
-            on_step(step, latents)
+        if report is not None:
+            report(step, latents)
     _check(finite, options.steps, options.steps, dtype)
     return latents
 

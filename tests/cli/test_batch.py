@@ -159,12 +159,12 @@ def test_values_become_arguments_by_their_kind(tmp_path):
     values |= {"sections": False, "seed": -3, "identity": None, "models": ["x", "y"], "lip-height": 0.9}
     values["set"] = {"overlap": 4, "band_gains": [1, 1.2, 1, 1], "round_reference": False}
     path.write_text(json.dumps(values))
-    [job] = read_jobs(path)
-    args = job.args
-    assert (args.portrait, args.paste_back, args.sections, args.seed) == (Path("-a.png"), True, False, -3)
-    assert args.models == [Path("x"), Path("y")]
-    assert args.set == ["overlap=4", "band_gains=1,1.2,1,1", "round_reference=False"]
-    assert (args.identity, args.lip_height, args.quiet) == (None, 0.9, True)
+    [line] = read_jobs(path)
+    how, sampling = line.job.how, line.job.how.sampling
+    assert (line.job.portrait, how.paste_back, how.work.sections) == (Path("-a.png"), True, False)
+    assert how.sound.models == (Path("x"), Path("y")) and sampling.seed == -3
+    assert sampling.set == ("overlap=4", "band_gains=1,1.2,1,1", "round_reference=False")
+    assert (how.look.identity, how.look.lip_height, how.quiet) == (None, 0.9, True)
 
 
 def test_two_jobs_with_one_video_are_refused(jobs):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import json
 import subprocess
 import sys
@@ -17,7 +17,9 @@ from PIL import Image
 from singer_core.audio.features import frame_count
 from singer_core.audio.waveform import Waveform, read_audio, write_wave
 from singer_core.cli import inputs, main
+from singer_core.cli.arguments import parse
 from singer_core.portrait.landmarks import LIPS, SILHOUETTE, FaceLandmarks, write_landmarks
+from singer_core.settings import PortraitSettings
 
 RATE = 16_000
 
@@ -39,10 +41,9 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def portrait_arguments(folder: Path, *options: object) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    inputs.add_portrait_arguments(parser)
-    return parser.parse_args(["--landmarks", str(folder / "face.json"), *map(str, options)])
+def portrait_settings(folder: Path, *options: object) -> PortraitSettings:
+    words = ["--landmarks", str(folder / "face.json"), *map(str, options)]
+    return parse(PortraitSettings, words, "singer prepare")
 
 
 def prepare(folder: Path, out: Path, *options: object) -> int:
@@ -87,7 +88,7 @@ def test_an_embedding_is_read_from_a_file(folder, tmp_path, ending):
         np.save(path, values)
     else:
         path.write_text(json.dumps(values.tolist()))
-    args = portrait_arguments(folder, "--identity", path)
+    args = portrait_settings(folder, "--identity", path)
     portrait = inputs.read_portrait(folder / "portrait.png", args, (128, 128), 512)
     torch.testing.assert_close(portrait.identity, torch.from_numpy(values))
     with pytest.raises(ValueError, match="identity has 512 values; this checkpoint reads 16"):
@@ -95,15 +96,15 @@ def test_an_embedding_is_read_from_a_file(folder, tmp_path, ending):
 
 
 def test_a_folder_without_an_identity_network_says_where_it_looked(folder, tmp_path):
-    args = portrait_arguments(folder, "--identity", tmp_path)
+    args = portrait_settings(folder, "--identity", tmp_path)
     with pytest.raises(FileNotFoundError, match="Found no identity network in"):
         inputs.read_portrait(folder / "portrait.png", args, (128, 128))
 
 
 def test_the_detector_names_what_to_install(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "insightface.app", None)
-    args = portrait_arguments(folder, "--detector", "insightface")
-    args.landmarks = None
+    args = portrait_settings(folder, "--detector", "insightface")
+    args = dataclasses.replace(args, landmarks=None)
     with pytest.raises(RuntimeError, match="pip install insightface"):
         inputs.read_portrait(folder / "portrait.png", args, (128, 128))
 
@@ -126,7 +127,7 @@ def test_levelled_vocals_are_louder_where_they_were_quiet(folder, tmp_path):
     song = write_wave(tmp_path / "uneven.wav", Waveform(samples, RATE))
     given = ["prepare", folder / "portrait.png", song, "--landmarks", folder / "face.json"]
     for name, level in (("as_it_is", "0"), ("levelled", "1")):
-        assert main([*map(str, given), "--out", str(tmp_path / name), "--level-vocals", level]) == 0
+        assert main([*map(str, given), "--out", str(tmp_path / name), "--levelling", level]) == 0
     before, after = (
         read_audio(tmp_path / name / "vocals.wav").samples[:, RATE:].square().mean()
         for name in ("as_it_is", "levelled")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import random
 import subprocess
 import sys
@@ -11,19 +10,17 @@ import wave
 import pytest
 import torch
 
-from singer_core.cli import main, sing
+from singer_core.cli import main
+from singer_core.cli.arguments import parse
 from singer_core.network.backbone import SingerNetwork
 from singer_core.network.memory import OutOfMemory
 from singer_core.render.video import read_frames
-from singer_core.settings import MODES, PRESETS
+from singer_core.settings import MODES, PRESETS, Job
 
 
 def options_of(*arguments: str):
-    parser = argparse.ArgumentParser()
-    sing.add_arguments(parser)
-    return sing.options_from(
-        parser.parse_args(["p.png", "s.wav", "--checkpoint", "c", "--vae", "v", *arguments])
-    )
+    words = ["p.png", "s.wav", "--checkpoint", "c", "--vae", "v", *arguments]
+    return parse(Job, words, "singer sing").how.sampling.options()
 
 
 @pytest.mark.parametrize("mode", MODES)

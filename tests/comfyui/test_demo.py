@@ -9,6 +9,7 @@ from singer_core.demo import files
 from singer_core.network.autoencoder import load_autoencoder
 from singer_core.portrait.identity import identity_for
 from singer_core.render.clips import Clip
+from singer_core.render.conditioning import audio_tokens, portrait_conditions
 from singer_core.settings import PAPER
 
 
@@ -48,13 +49,13 @@ def test_features_without_an_encoder_are_those_that_it_reads(demo, heard):
 
 def test_it_knows_a_portrait_by_its_colours(pack, demo, heard):
     model, _, portrait, _ = demo
-    pipeline = pack("run").SingerPipeline(managed(pack, model), None, PAPER)
-    tokens = pipeline.portrait_conditions(portrait).tokens
+    network = managed(pack, model)
+    tokens = portrait_conditions(network, portrait).tokens
     colours = identity_for(portrait, 9)
     assert portrait.identity is None and colours.abs().max() > 0.1
     adapter = model.model.diffusion_model.adapter
     torch.testing.assert_close(tokens[1], adapter.image_projection(colours[None]))
-    assert pipeline.audio_tokens(heard, Clip(0, 0, 16, 0)).shape == (16, 8, 64)
+    assert audio_tokens(network, heard, Clip(0, 0, 16, 0)).shape == (16, 8, 64)
 
 
 def managed(pack, model):

@@ -40,14 +40,14 @@ def sound() -> dict:
 @pytest.fixture
 def exact(pack, monkeypatch):
     """Every picture that is written, instead of a compressed one."""
-    film, pictures = pack("film"), []
+    video, pictures = pack("video"), []
 
-    class Writer(film.VideoWriter):
+    class Writer(video.VideoWriter):
         def write(self, frames):
             pictures.append(frames.clone())
             super().write(frames)
 
-    monkeypatch.setattr(film, "VideoWriter", Writer)
+    monkeypatch.setattr(video, "VideoWriter", Writer)
 
     def written(execute, *given, **named):
         pictures.clear()
@@ -58,9 +58,9 @@ def exact(pack, monkeypatch):
 
 
 def test_frames_are_decoded_in_parts_of_any_size_to_the_same_video(pack, video_vae, monkeypatch):
-    film, files = pack("film"), []
+    module, files = pack("video"), []
     for part in (1, 3, 64):
-        monkeypatch.setattr(film, "DECODED_FRAMES", part)
+        monkeypatch.setattr(module, "DECODED_FRAMES", part)
         video_vae.given.clear()
         execute = pack("video").SingerVideo.execute
         (video,) = execute(latents(1), video_vae, 25.0, 0.0, 18, sound()).result
@@ -75,7 +75,7 @@ def test_large_pictures_are_decoded_one_by_one_and_small_ones_many(pack, vae, mo
 
     def at_once(side: int, films: int = 1) -> int:
         latents = torch.zeros(1).expand(2000, 4, side // 8, side // 8)
-        return pack("film").decoded_at_once(vae, [latents] * films)
+        return pack("video").decoded_at_once(vae, [latents] * films)
 
     assert (at_once(128), at_once(512), at_once(512, films=2), at_once(8192)) == (64, 63, 31, 1)
 

@@ -80,7 +80,7 @@ def test_noise_is_drawn_from_one_generator_in_the_authors_order(pipeline):
     generator = torch.Generator().manual_seed(42)
     for clip in clips:
         drawn = torch.randn(1, 4, 4, 16, 16, generator=generator)
-        assert torch.equal(clip.noise, drawn[0].transpose(0, 1))
+        assert torch.equal(clip.inputs.noise, drawn[0].transpose(0, 1))
     assert len(clips) == 2
 
 
@@ -165,21 +165,23 @@ def test_carried_latents_are_the_last_of_the_clip_before_and_are_not_encoded_aga
     vae = CountingVae(tiny_vae)
     carrying = dataclasses.replace(using(pipeline, carry="latents"), vae=vae)
     first, second = carrying.render(tiny.portrait_of(), tiny.audio_of(8))
-    assert torch.equal(second.reference_latents[1:], first.latents[-2:])
-    assert torch.equal(second.reference_latents[0], first.reference_latents[0])
+    assert torch.equal(second.inputs.reference_latents[1:], first.latents[-2:])
+    assert torch.equal(second.inputs.reference_latents[0], first.inputs.reference_latents[0])
     assert max(vae.encoded) == 1
 
 
 def test_carried_pixels_are_the_last_pictures_encoded(pipeline, tiny_vae):
     first, second = pipeline.render(tiny.portrait_of(), tiny.audio_of(8))
-    torch.testing.assert_close(second.reference_latents[1:], tiny_vae.encode(first.pictures[-2:] * 2 - 1))
+    torch.testing.assert_close(
+        second.inputs.reference_latents[1:], tiny_vae.encode(first.pictures[-2:] * 2 - 1)
+    )
 
 
 def test_the_first_clip_is_shown_the_portrait_standing_still(pipeline, tiny_vae):
     portrait = tiny.portrait_of()
     [clip] = pipeline.render(portrait, tiny.audio_of(3))
     expected = tiny_vae.encode(portrait.image[None] * 2 - 1).expand(3, -1, -1, -1)
-    torch.testing.assert_close(clip.reference_latents, expected)
+    torch.testing.assert_close(clip.inputs.reference_latents, expected)
 
 
 @pytest.mark.parametrize(("stretched", "scale"), [(True, 2), (False, 1)])
@@ -189,7 +191,7 @@ def test_pictures_without_dark_pixels_are_stretched_once_more_unless_told_not_to
     bright = dataclasses.replace(tiny.portrait_of(), image=0.6 + 0.3 * tiny.portrait_of().image)
     [clip] = using(pipeline, brighten_bright=stretched).render(bright, tiny.audio_of(2))
     pixels = (bright.image * 2 - 1) * scale - (scale - 1)
-    torch.testing.assert_close(clip.reference_latents[0], tiny_vae.encode(pixels[None])[0])
+    torch.testing.assert_close(clip.inputs.reference_latents[0], tiny_vae.encode(pixels[None])[0])
 
 
 def test_padding_behind_the_song_is_not_decoded(pipeline, tiny_vae):

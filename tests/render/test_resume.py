@@ -158,10 +158,10 @@ def test_a_resting_voice_lets_the_portrait_take_over(tiny_network, tiny_vae):
     activity[4:] = 0
     audio = dataclasses.replace(SONG, activity=activity)
     _, second, third = pipeline.render(PORTRAIT, audio)
-    portrait = second.reference_latents[0]
-    assert not torch.equal(second.reference_latents[2], portrait)  # sung before frame 4
-    torch.testing.assert_close(third.reference_latents[2], portrait)
-    torch.testing.assert_close(third.reference_latents[1], (portrait + second.latents[2]) / 2)
+    portrait = second.inputs.reference_latents[0]
+    assert not torch.equal(second.inputs.reference_latents[2], portrait)  # sung before frame 4
+    torch.testing.assert_close(third.inputs.reference_latents[2], portrait)
+    torch.testing.assert_close(third.inputs.reference_latents[1], (portrait + second.latents[2]) / 2)
 
 
 @pytest.mark.parametrize("carry", ["latents", "pixels"])
@@ -178,7 +178,7 @@ def test_carried_frames_are_held_to_the_portraits_colours(tiny_network, tiny_vae
     pipeline = dataclasses.replace(pipeline, vae=Watching(tiny_vae.vae))
     _, second, _ = pipeline.render(portrait, SONG)
     if carry == "latents":
-        still, carried = second.reference_latents[:1], second.reference_latents[1:]
+        still, carried = second.inputs.reference_latents[:1], second.inputs.reference_latents[1:]
     else:
         still, carried = seen[3][:1], seen[3][1:]
     for moment in (torch.mean, torch.std):
@@ -191,7 +191,7 @@ def test_carried_frames_are_held_to_the_portraits_colours(tiny_network, tiny_vae
 @pytest.mark.parametrize("overlap", [0, 2])
 def test_shared_noise_is_the_first_clips_shuffled(tiny_network, tiny_vae, overlap):
     pipeline = pipeline_of(tiny_network, tiny_vae, clip_noise="shared", overlap=overlap)
-    first, *others = [clip.noise for clip in pipeline.render(PORTRAIT, SONG)]
+    first, *others = [clip.inputs.noise for clip in pipeline.render(PORTRAIT, SONG)]
     for before, noise in zip([first, *others], others, strict=False):
         assert torch.equal(noise.flatten(1).sum(1).sort().values, first.flatten(1).sum(1).sort().values)
         assert torch.equal(noise[:overlap], before[4 - overlap :])

@@ -12,6 +12,7 @@ import tiny
 import torch
 
 from singer_core.render.clips import Clip
+from singer_core.render.conditioning import audio_tokens
 from singer_core.render.pipeline import RenderedClip, SingerPipeline
 from singer_core.render.seams import cross_fade
 from singer_core.render.sections import Section, join_sections, plan_sections
@@ -59,7 +60,7 @@ def clips_of(section: Section, length: int) -> list[RenderedClip]:
         latents = (torch.arange(start, start + length) + 1000.0 * section.index).view(-1, 1, 1, 1)
         pictures = latents[: section.stop - start] + 0.5
         clip = Clip(len(clips), start, start + length, 0)
-        clips.append(RenderedClip(clip, latents, latents, latents, latents, pictures))
+        clips.append(RenderedClip(clip, latents, pictures))
     return clips
 
 
@@ -89,7 +90,7 @@ def test_joining_holds_the_memory_of_a_few_clips(shortest):
         for clip in clips_of(section, 4):
             latents = clip.latents.clone()
             made.append(weakref.ref(latents.untyped_storage()))
-            yield dataclasses.replace(clip, noise=None, latents=latents)
+            yield dataclasses.replace(clip, latents=latents)
 
     held = []
     for _ in join_sections(sections, render, lambda latents: latents):
@@ -112,5 +113,5 @@ def test_sections_of_a_pipeline_are_songs_of_their_own(tiny_network, tiny_vae):
     assert torch.equal(pictures[8:], torch.cat([clip.pictures for clip in made[1]])[2:])
     faded = cross_fade(made[0][1].latents[2:], made[1][0].latents[:2])
     assert torch.equal(pictures[6:8], tiny_vae.decode(faded))
-    assert torch.equal(made[1][0].reference_latents, made[0][0].reference_latents)
-    assert torch.equal(made[1][0].audio_tokens, pipeline.audio_tokens(audio, Clip(0, 6, 10, 0)))
+    assert torch.equal(made[1][0].inputs.reference_latents, made[0][0].inputs.reference_latents)
+    assert torch.equal(made[1][0].inputs.audio_tokens, audio_tokens(tiny_network, audio, Clip(0, 6, 10, 0)))

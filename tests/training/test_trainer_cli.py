@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import pytest
@@ -10,12 +9,11 @@ from clips import write_clips
 from tiny import random_state, save_checkpoint
 
 from singer_core.cli import train
+from singer_core.cli.arguments import parse
 
 
 def run(*words: str) -> int:
-    parser = argparse.ArgumentParser()
-    train.add_arguments(parser)
-    return train.run(parser.parse_args(words))
+    return train.run(parse(train.Arguments, words, "singer train"))
 
 
 @pytest.fixture

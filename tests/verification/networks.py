@@ -96,13 +96,14 @@ def run_pipeline(case: Case) -> Tensors:
     pictures = inputs["image"].float() / 255
     previous = pictures.expand(options.motion_frames, -1, -1, -1)
     for index, made in enumerate(rendered):
-        weighed = SpectralWeighting(pipeline.network.adapter, options)(made.audio_tokens, made.noise)
+        given = made.inputs
+        weighed = SpectralWeighting(pipeline.network.adapter, options)(given.audio_tokens, given.noise)
         video = made.pictures.transpose(0, 1)[None]
         outputs |= {
-            f"clip{index}/noise": _with_batch(made.noise),
-            f"clip{index}/audioproj": made.audio_tokens[None],
+            f"clip{index}/noise": _with_batch(given.noise),
+            f"clip{index}/audioproj": given.audio_tokens[None],
             f"clip{index}/audio_msm": weighed[None],
-            f"clip{index}/ref_latents": made.reference_latents,
+            f"clip{index}/ref_latents": given.reference_latents,
             f"clip{index}/latents_final": _with_batch(made.latents),
             f"clip{index}/video_strided": video[..., ::8, ::8],
             f"clip{index}/video_stats": torch.stack([video.mean(), video.std(), video.min(), video.max()]),

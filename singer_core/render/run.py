@@ -1,23 +1,47 @@
-"""What the frames of one run are conditioned on: made once, by the library's own pipeline, then gone."""
+"""What the frames of one run are conditioned on, for samplers that are not ours: made once, then gone."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Protocol
 
-import torch
 from torch import Tensor
 
-from singer_core import constants
-from singer_core.network.conditions import AudioTokens, Branch, ClipConditions
-from singer_core.render.clips import Clip
-from singer_core.render.pipeline import SingerPipeline
-from singer_core.render.sampler import SpectralWeighting
-from singer_core.settings import SingerOptions
+from .. import constants
+from ..audio.features import AudioFeatures
+from ..network.conditions import AudioTokens, Branch, ClipConditions, Made
+from ..portrait.portrait import Portrait
+from ..settings import SingerOptions
+from .clips import Clip
+from .conditioning import Network, audio_tokens, clip_conditions, portrait_conditions, rows_of
+from .sampler import SpectralWeighting
 
-if TYPE_CHECKING:
-    from .sockets import SongConditions
+
+class ScalingNetwork(Network, Protocol):
+    """A network that knows the scale of its VAE's latents, too."""
+
+    def scaled(self, latents: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True, eq=False)
+class SongConditions:
+    """What the frames of a run are conditioned on, before the model has seen it.
+
+    references   (1 + carried, 4, h, w) unscaled VAE latents: the portrait, then the frames before the first
+    start        frame of the song that the first latent belongs to
+    weights      (s, 3), None = 1
+    brighten     stretch pictures without a pixel below mid-grey, as the authors' VAE pre-processing does
+    first_noise  (f, 4, h, w) noise of the song's first clip, for a locked MSM; None = the run's own
+    """
+
+    portrait: Portrait
+    audio: AudioFeatures
+    references: Tensor
+    start: int = 0
+    weights: Tensor | None = None
+    brighten: bool = True
+    first_noise: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +82,7 @@ class RunConditions:
 
 
 def make_run(
-    network: Any,
+    network: ScalingNetwork,
     options: SingerOptions,
     song: SongConditions,
     noise: Tensor,
@@ -68,27 +92,23 @@ def make_run(
 ) -> RunConditions:
     """Conditions of the frames that `noise` (f, 4, h, w) stands for; runs the reference UNet.
 
-    network     has the face of `SingerNetwork`: adapter, architecture, device, dtype, reference_features,
-                and `scaled`, which scales latents of the VAE
     windowed    context windows will cut the frames to clips
     keeps_keys  keys and values are kept over the steps; not where weights change between them
     Raises ValueError where frame count or size do not fit network and portrait.
     """
     check_latents(noise, song, windowed)
-    pipeline = SingerPipeline(network, None, options)  # type: ignore[arg-type] # the VAE is core's
     span = Clip(0, song.start, song.start + len(noise), 0)
-    portrait = pipeline.portrait_conditions(song.portrait)
-    heard = pipeline.audio_tokens(song.audio, span)
-    latents = network.scaled(song.references.to(noise))
-    clip = pipeline.clip_conditions(portrait, heard, latents, _weights(song, span, heard))
+    portrait, heard = portrait_conditions(network, song.portrait), audio_tokens(network, song.audio, span)
+    references, weights = network.scaled(song.references.to(noise)), rows_of(song.weights, span)
+    clip = clip_conditions(network, options, portrait, heard, references, weights)
     noise = noise.to(network.dtype)
+    first = noise if song.first_noise is None else song.first_noise.to(noise)
     weighting = SpectralWeighting(network.adapter, options)
-    weighting = dataclasses.replace(weighting, locked=weighting.kept(_first(song, noise)))
-    made = {} if keeps_keys else None
+    weighting = dataclasses.replace(weighting, locked=weighting.kept(first))
+    made: Made | None = {} if keeps_keys else None
     clip = dataclasses.replace(
         clip,
         branches=(),
-        frames=len(noise),
         audio=AudioTokens(weighting(heard, noise), made),
         reference=clip.reference and dataclasses.replace(clip.reference, made=made),
     )
@@ -119,15 +139,3 @@ def check_latents(latents: Tensor, song: SongConditions, windowed: bool = False)
         raise ValueError(
             f"`first_frame` is {song.start}, but the song has {song.audio.frames} frames. Choose a lower one."
         )
-
-
-def _weights(song: SongConditions, span: Clip, like: Tensor) -> Tensor:
-    """(f, 3) of the frames, beyond the song's end those of its last; on the network's device."""
-    if song.weights is None:
-        return like.new_ones(1, 3)
-    rows = torch.arange(span.start, span.stop).clamp_max(len(song.weights) - 1)
-    return song.weights[rows].to(like)
-
-
-def _first(song: SongConditions, noise: Tensor) -> Tensor:
-    return noise if song.first_noise is None else song.first_noise.to(noise)

@@ -1,0 +1,134 @@
+"""What a network is told of a portrait and of a clip of the song."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .. import constants
+from ..audio.features import AudioFeatures
+from ..network.adapter import SingerAdapter
+from ..network.architecture import Architecture
+from ..network.conditions import AudioTokens, ClipConditions, ReferenceFeatures
+from ..network.projections import audio_windows
+from ..portrait.colours import identity_for
+from ..portrait.portrait import Portrait
+from ..settings import SingerOptions
+from .clips import Clip
+from .sampler import branches_for
+
+
+class Network(Protocol):
+    """The part of `SingerNetwork` that conditions are made with; ComfyUI's nodes have another of it."""
+
+    @property
+    def adapter(self) -> SingerAdapter: ...
+
+    @property
+    def architecture(self) -> Architecture: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    def reference_features(
+        self, latents: Tensor, tokens: Tensor, *, rounded_to: torch.dtype | None = None
+    ) -> ReferenceFeatures: ...
+
+
+@dataclass(frozen=True)
+class PortraitConditions:
+    """What the network is told of the portrait, the same for all clips; on the network's device.
+
+    tokens   (2, 1, n, d) image tokens [without identity, with it]
+    masks    per level (3, 1, n)
+    face     (1, c, h, w) face-locator features
+    pixels   (3, H, W) in [-1, 1]
+    """
+
+    tokens: Tensor
+    masks: tuple[Tensor, ...]
+    face: Tensor
+    pixels: Tensor
+
+    @property
+    def outside_lips(self) -> Tensor:
+        """(h, w) in [0, 1]: everything but the mouth."""
+        return 1 - self.masks[0][2, 0].view(self.latent_size)
+
+    @property
+    def latent_size(self) -> tuple[int, int]:
+        return self.pixels.shape[1] // constants.VAE_STRIDE, self.pixels.shape[2] // constants.VAE_STRIDE
+
+
+@torch.no_grad()
+def portrait_conditions(network: Network, portrait: Portrait) -> PortraitConditions:
+    """Tokens, face features, masks and pixels of a portrait; without identity the embedding is 0."""
+    adapter, device, dtype = network.adapter, network.device, network.dtype
+    identity = identity_for(portrait, network.architecture.identity_width)
+    embeddings = torch.stack([torch.zeros_like(identity), identity]).to(device, dtype)
+    shown = portrait.locator_input(network.architecture.locator_input).to(device, dtype)
+    return PortraitConditions(
+        tokens=adapter.image_projection(embeddings)[:, None],
+        masks=tuple(mask[:, None].to(device, dtype) for mask in portrait.masks),
+        face=adapter.face_locator(shown),
+        pixels=portrait.image.to(device) * 2 - 1,
+    )
+
+
+@torch.no_grad()
+def audio_tokens(network: Network, audio: AudioFeatures, clip: Clip) -> Tensor:
+    """Audio tokens of a clip before the MSM, (f, m, d)."""
+    expected = network.architecture.frame_features
+    if audio.features[0].numel() != expected:
+        raise ValueError(
+            f"The audio features have {tuple(audio.features.shape[1:])} values a frame; this checkpoint "
+            f"reads {expected}. Encode the song with the front end that the checkpoint was trained with."
+        )
+    windows = audio_windows(audio.features, clip.start, clip.stop)
+    return network.adapter.audio_projection(windows.to(network.device, network.dtype))
+
+
+@torch.no_grad()
+def clip_conditions(
+    network: Network,
+    options: SingerOptions,
+    portrait: PortraitConditions,
+    heard: Tensor,
+    reference_latents: Tensor,
+    weights: Tensor | None = None,
+) -> ClipConditions:
+    """What a clip is conditioned on; runs the reference UNet.
+
+    heard              (f, m, d) audio tokens before the MSM
+    reference_latents  (1 + motion_frames, 4, h, w): portrait, carried frames
+    weights            (f, 3), None = 1
+    """
+    both = options.reference_rows == "alternating" and options.guided
+    return ClipConditions(
+        branches=branches_for(options),
+        frames=len(heard),
+        audio=AudioTokens(heard),
+        masks=portrait.masks,
+        weights=(torch.ones(1, 3) if weights is None else weights).to(portrait.face),
+        face=portrait.face,
+        reference=network.reference_features(
+            reference_latents[None].to(network.dtype),
+            portrait.tokens if both else portrait.tokens[1:],
+            rounded_to=torch.float16 if options.round_reference else None,
+        ),
+        sfm_strength=options.sfm_strength,
+        sfm_gains=tuple(options.sfm_gains),
+    )
+
+
+def rows_of(weights: Tensor | None, clip: Clip) -> Tensor | None:
+    """(f, 3) motion weights of a clip; beyond the song's end those of its last frame."""
+    if weights is None:
+        return None
+    return weights[torch.arange(clip.start, clip.stop).clamp_max(len(weights) - 1)]
