@@ -22,7 +22,7 @@ from singer_core.render.video import VideoWriter
 
 from .library import needs_library
 from .sockets import SingerPortraitType, frame_rate
-from .sound import to_waveform
+from .sockets import to_waveform
 
 DECODED_BYTES = 200e6  # of pictures that wait in main memory to be written
 DECODED_FRAMES = 64  # at most, so that cancel is heard

@@ -13,8 +13,8 @@ from ..audio.features import AudioFeatures
 from ..network.adapter import SingerAdapter
 from ..network.architecture import Architecture
 from ..network.conditions import AudioTokens, ClipConditions, ReferenceFeatures
-from ..network.projections import audio_windows
-from ..portrait.colours import identity_for
+from ..network.adapter import audio_windows
+from ..portrait.identity import identity_for
 from ..portrait.portrait import Portrait
 from ..settings import SingerOptions
 from .clips import Clip

@@ -10,7 +10,8 @@ import torch
 
 from singer_core.network.autoencoder import Autoencoder
 from singer_core.network.checkpoint import load_network, open_checkpoint
-from singer_core.render.pipeline import SingerPipeline, cross_fade
+from singer_core.render.pipeline import SingerPipeline
+from singer_core.render.seams import cross_fade
 from singer_core.settings import MODES, OFFICIAL
 
 QUICK = {"steps": 1, "clip_frames": 4, "motion_frames": 2, "overlap": 0}
