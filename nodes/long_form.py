@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -73,9 +74,7 @@ def sample_song(
             seed=noise.seed + clip.index,
         )
 
-    def carry(last: Tensor, rest: float) -> Tensor:
-        return _carry(song, last, vae, options.hold_colours, rest)
-
+    carry = functools.partial(_carry, song, vae, options.hold_colours)
     given = (drawn, int(noise.seed), sigmas, whole, mask, options)
     store = kept_clips(guider, sampler, vae, given, len(plan), for_later=finished_only)
     parts = []
@@ -131,7 +130,7 @@ def _standing_still(song: SongConditions, count: int) -> Tensor:
     return torch.cat([portrait, repeated, carried[-count:]])
 
 
-def _carry(song: SongConditions, samples: Tensor, vae: Any, hold: float, rest: float) -> Tensor:
+def _carry(song: SongConditions, vae: Any, hold: float, samples: Tensor, rest: float) -> Tensor:
     """Latents [portrait, carried frames] for the clip after `samples` (k, 4, h, w), its last frames.
 
     hold, rest  as in `seams.steadied`

@@ -21,8 +21,7 @@ from singer_core.render.canvas import Canvas, bare, in_one_picture, pasted, side
 from singer_core.render.video import VideoWriter
 
 from .library import needs_library
-from .sockets import SingerPortraitType, frame_rate
-from .sockets import to_waveform
+from .sockets import SingerPortraitType, frame_rate, to_waveform
 
 DECODED_BYTES = 200e6  # of pictures that wait in main memory to be written
 DECODED_FRAMES = 64  # at most, so that cancel is heard

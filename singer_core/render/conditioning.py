@@ -10,10 +10,9 @@ from torch import Tensor
 
 from .. import constants
 from ..audio.features import AudioFeatures
-from ..network.adapter import SingerAdapter
+from ..network.adapter import SingerAdapter, audio_windows
 from ..network.architecture import Architecture
 from ..network.conditions import AudioTokens, ClipConditions, ReferenceFeatures
-from ..network.adapter import audio_windows
 from ..portrait.identity import identity_for
 from ..portrait.portrait import Portrait
 from ..settings import SingerOptions
