@@ -16,9 +16,11 @@ from singer_core import constants
 from singer_core.audio.waveform import Waveform, read_audio, to_mono
 from singer_core.portrait.image import to_tensor
 from singer_core.portrait.portrait import Portrait
+from singer_core.settings import SingerOptions
 
 from .library import needs_library, progress_bar
 from .sockets import FaceLandmarksType, Landmarks, SingerPortraitType, frame_rate, to_waveform
+from .widgets import widget
 
 if TYPE_CHECKING:
     from singer_core.evaluation.footage import Footage
@@ -67,11 +69,11 @@ class SingerEvaluate(io.ComfyNode):
                     tooltip="The true video of the same performance: adds PSNR, SSIM and more.",
                 ),
                 frame_rate("Frames per second of frames that come as IMAGE; a VIDEO brings its own."),
-                io.Int.Input(
+                widget(
+                    SingerOptions,
                     "clip_frames",
-                    default=16,
-                    min=2,
                     max=1000,
+                    step=None,
                     tooltip="Frames of a clip, as it was sampled: where seams are looked for.",
                 ),
                 io.Int.Input(

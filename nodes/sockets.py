@@ -20,6 +20,9 @@ from torch import Tensor
 
 from singer_core.audio.waveform import Waveform, check_waveform
 from singer_core.render.run import SongConditions
+from singer_core.settings import SongSettings
+
+from .widgets import widget
 
 SingerAudio = io.Custom("SINGER_AUDIO")
 SingerPortraitType = io.Custom("SINGER_PORTRAIT")
@@ -29,9 +32,9 @@ FaceLandmarksType = io.Custom("FACE_LANDMARKS")
 FaceDetectionType = io.Custom("FACE_DETECTION_MODEL")
 
 
-def frame_rate(tooltip: str) -> io.Float.Input:
+def frame_rate(tooltip: str) -> io.Input:
     """The widget `fps`, frames per second."""
-    return io.Float.Input("fps", default=25.0, min=1.0, max=120.0, step=0.01, tooltip=tooltip)
+    return widget(SongSettings, "fps", tooltip=tooltip)
 
 
 SONG = "singer"

@@ -26,6 +26,7 @@ from singer_core.network.checkpoint import Checkpoint, open_checkpoint
 from singer_core.portrait.detection import DetectedFace
 from singer_core.portrait.identity import COLOUR_IDENTITY_WIDTH
 from singer_core.portrait.image import to_tensor
+from singer_core.settings import SamplingSettings, SingerOptions
 from singer_core.training.checkpoints import AVERAGE, FACTORS, NETWORK, newest_step
 from singer_core.training.config import TrainConfig, from_mapping
 from singer_core.training.lora import loadable_factors
@@ -38,6 +39,7 @@ from .audio import hearing
 from .library import needs_library
 from .portrait import IdentityModel, points_of
 from .sockets import FaceDetectionType, FoundFace, SingerIdentity
+from .widgets import widget
 
 if TYPE_CHECKING:
     from comfy.audio_encoders.audio_encoders import AudioEncoderModel
@@ -135,11 +137,9 @@ def _widgets() -> list[io.Input]:
             round=False,
             tooltip="Learning rate of AdamW. 0.0001 suits both recipes.",
         ),
-        io.Int.Input(
+        widget(
+            SamplingSettings,
             "seed",
-            default=42,
-            min=0,
-            max=0xFFFFFFFFFFFFFFFF,
             tooltip="Order of the clips and noise; the same seed and data train the same file.",
         ),
         io.String.Input(
@@ -158,12 +158,9 @@ def _expert_widgets() -> list[io.Input]:
             advanced=True,
             tooltip="Clips that one step averages over. More is steadier and slower, at the same memory.",
         ),
-        io.Int.Input(
+        widget(
+            SingerOptions,
             "clip_frames",
-            default=16,
-            min=2,
-            max=30,
-            step=2,
             advanced=True,
             tooltip="Frames of a training clip, even. Fewer need less memory; 16 are sampled together later.",
         ),

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
+    from ..audio.front_end import FrontEnd
     from ..audio.waveform import Waveform
+    from ..network.checkpoint import Checkpoint
     from ..portrait.landmarks import FaceLandmarks
     from ..portrait.portrait import Portrait
     from ..settings import PortraitSettings, SongSettings
@@ -51,6 +53,16 @@ def read_song(path: Path, sound: SongSettings, device: torch.device) -> Song:
     if sound.levelling:
         vocals = level_vocals(vocals, sound.levelling)
     return Song(vocals, mix, rest)
+
+
+def read_front_end(checkpoint: Checkpoint, wav2vec2: Path | None) -> FrontEnd:
+    """What turns the song into the features that the checkpoint reads; ValueError where that is not given."""
+    from ..audio.front_end import choose_front_end
+    from ..audio.wav2vec2 import Wav2Vec2FrontEnd
+
+    encoder = None if wav2vec2 is None else Wav2Vec2FrontEnd.load(wav2vec2)
+    remedy = "Give --wav2vec2 with a folder or file of wav2vec2-base-960h."
+    return choose_front_end(checkpoint, encoder, str(wav2vec2), remedy)
 
 
 def read_portrait(

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     import torch
 
     from ..audio.features import AudioFeatures
-    from ..audio.logmel import LogMelFrontEnd
-    from ..audio.wav2vec2 import Wav2Vec2FrontEnd
     from ..network.backbone import SingerNetwork
     from ..network.checkpoint import Checkpoint
     from ..portrait.portrait import Portrait
@@ -106,7 +104,7 @@ def prepare(job: Job, loaded: Loaded, default: SingerOptions | None = None, seco
     dtype = inputs.choose_dtype(how.compute.dtype, device)
     checkpoint = open_checkpoint(files.checkpoint)
     options = how.sampling.options(default or default_options(checkpoint))
-    front_end = choose_front_end(checkpoint, files.wav2vec2)
+    front_end = inputs.read_front_end(checkpoint, files.wav2vec2)
     portrait = _portrait(checkpoint, job)
     vae = loaded(load_autoencoder, files.vae, dtype, device)
     song = _lasting(inputs.read_song(job.song, how.sound, device), seconds)
@@ -158,37 +156,6 @@ def _portrait(checkpoint: Checkpoint, job: Job) -> Portrait:
 def default_options(checkpoint: Checkpoint) -> SingerOptions:
     """Mode `paper` for weights trained with its noise schedule and MSM scale, else `official`."""
     return PAPER if checkpoint.file.metadata.get("singer.recipe") == "matched" else OFFICIAL
-
-
-def choose_front_end(checkpoint: Checkpoint, wav2vec2: Path | None) -> Wav2Vec2FrontEnd | LogMelFrontEnd:
-    """What turns the song into the features that the checkpoint reads.
-
-    The published width means wav2vec2, any other log-mel energies, unless an encoder is given. Raises
-    ValueError where wav2vec2 is needed and not given, or has other widths.
-    """
-    from ..audio.logmel import LogMelFrontEnd
-    from ..audio.wav2vec2 import Wav2Vec2FrontEnd
-    from ..network.architecture import Architecture
-
-    needed = checkpoint.architecture.frame_features
-    if wav2vec2 is not None:
-        encoder = Wav2Vec2FrontEnd.load(wav2vec2)
-        if encoder.layers * encoder.width != needed:
-            raise ValueError(
-                f"{wav2vec2} has {encoder.layers} layers of {encoder.width} values; "
-                f"{checkpoint.file.path.name} reads {needed} values a frame. Use the encoder it was trained "
-                "with (published weights: wav2vec2-base-960h)."
-            )
-        return encoder
-    if needed == Architecture().frame_features:
-        raise ValueError(
-            f"{checkpoint.file.path.name} reads wav2vec2 features. Give --wav2vec2 with a folder or file of "
-            "wav2vec2-base-960h."
-        )
-    layers = int(checkpoint.file.metadata.get("singer.audio_layers", 0)) or next(
-        n for n in (4, 3, 2, 1) if needed % n == 0
-    )
-    return LogMelFrontEnd(layers, needed // layers)
 
 
 def _motion(how: RenderSettings, song: inputs.Song, audio: AudioFeatures) -> torch.Tensor:

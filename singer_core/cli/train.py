@@ -78,7 +78,7 @@ def _prepare(videos: Path, data: Preparation, config: TrainConfig) -> int:
     from ..network.checkpoint import open_checkpoint
     from ..portrait.detection import detect_insightface
     from ..training.videos import VideoSettings, prepare_videos
-    from .sing import choose_front_end
+    from .inputs import read_front_end
 
     if data.vae is None or config.start is None:
         raise ValueError("--prepare needs --vae, and a configuration with `start`: the network to adapt.")
@@ -91,7 +91,7 @@ def _prepare(videos: Path, data: Preparation, config: TrainConfig) -> int:
         config.data,
         settings,
         load_autoencoder(data.vae),
-        choose_front_end(checkpoint, data.wav2vec2),
+        read_front_end(checkpoint, data.wav2vec2),
         partial(detect_insightface, root=data.faces),
     )
     for name, words in report.items():
