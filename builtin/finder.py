@@ -1,0 +1,316 @@
+"""Trains the face finder on photographs with meshes, drawn people, and what is beside them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageOps
+from torch import Tensor
+
+from singer_core.files import renamed_on_success
+from singer_core.portrait import finder as f
+from singer_core.portrait.image import to_tensor
+from singer_core.portrait.landmarks import LIPS, SILHOUETTE
+from singer_core.weights import save_weights
+
+from .pictures import FACES, HELD_OUT_SEED, is_held_out
+from .world import Identity, Performance, Song
+
+logger = logging.getLogger(__name__)
+
+STORED = 384  # pixels of a photograph's side in memory
+TURN = math.radians(50)
+CLEAR = 0.9  # of the face's side, by which a cut's middle lies beside it that is to show none
+READ = np.array(f.READ)
+LIP_ROWS = [f.READ.index(i) for i in LIPS]
+FACE_ROWS = [f.READ.index(i) for i in SILHOUETTE]
+
+
+def _mirror() -> list[int]:
+    """For every point that is read, the row of its mirror image."""
+    outline, lips = len(SILHOUETTE), list(LIPS)
+    other = {SILHOUETTE[i]: SILHOUETTE[-i % outline] for i in range(outline)}
+    other |= {lips[i]: lips[10 - i] for i in range(11)} | {lips[i]: lips[30 - i] for i in range(11, 20)}
+    other |= {f.FIVE[0]: f.FIVE[1], f.FIVE[1]: f.FIVE[0], f.FIVE[2]: f.FIVE[2]}
+    return [f.READ.index(other[i]) for i in f.READ]
+
+
+MIRROR = _mirror()
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A picture with one face: `points` (len(READ), 2) in its pixels; `yaw` 0 = frontal."""
+
+    image: Image.Image
+    points: Tensor
+    yaw: float = 0.0
+
+    def mirrored(self) -> Shown:
+        points = self.points[MIRROR] * torch.tensor([-1.0, 1.0]) + torch.tensor(
+            [float(self.image.width), 0.0]
+        )
+        return Shown(ImageOps.mirror(self.image), points, -self.yaw)
+
+    @property
+    def box(self) -> tuple[float, float, float]:
+        """Middle and larger side of the face."""
+        low, high = self.points.amin(0), self.points.amax(0)
+        x, y = ((low + high) / 2).tolist()
+        return x, y, float((high - low).max())
+
+
+def photographs(folder: Path, held_out: bool) -> list[Shown]:
+    """The photographs of a folder with `faces.json`, at most `STORED` pixels wide."""
+    found = []
+    for name, face in sorted(json.loads((folder / FACES).read_text(encoding="utf-8")).items()):
+        if is_held_out(name) == held_out:
+            with Image.open(folder / name) as opened:
+                image = opened.convert("RGB")
+            scale = min(STORED / max(image.size), 1.0)
+            size = round(image.width * scale), round(image.height * scale)
+            points = np.array(face["points"], np.float32)[READ, :2] * (np.array(size) / image.size)
+            small = image.resize(size, Image.Resampling.LANCZOS)
+            found.append(Shown(small, torch.from_numpy(points).float(), face["yaw"]))
+    return found
+
+
+def drawn(count: int, first_seed: int, size: int = 256) -> list[Shown]:
+    """As many people of the drawn world, each in some frame of a song."""
+    rng, song = np.random.default_rng(first_seed), Song.random(first_seed, 3.0, "pop", accompaniment=False)
+    found = []
+    for seed in range(first_seed, first_seed + count):
+        show = Performance(Identity.random(seed), song, size=size)
+        frame = int(rng.integers(len(show)))
+        points = torch.from_numpy(show.landmarks(frame)[READ]).float()
+        found.append(Shown(Image.fromarray(show.frame(frame)), points))
+    return found
+
+
+class Scenes:
+    """Training pictures for both networks, deterministic by seed."""
+
+    def __init__(self, shown: list[Shown], seed: int) -> None:
+        self.shown, self.rng = shown, np.random.default_rng(seed)
+
+    def pointed(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Cuts (b, 3, 128, 128), points in them (b, len(READ), 2), whether there is a face (b,)."""
+        pictures, points, faces = [], [], []
+        for _ in range(count):
+            shown, face = self._someone(), self.rng.uniform() > 0.25
+            cut = self._around(shown) if face else self._beside(shown)
+            image = cut.of(shown.image) if cut else self._nothing(f.CUT_SIDE)
+            pictures.append(self._pixels(image))
+            points.append(cut.to_cut(shown.points) if cut else shown.points * 0)
+            faces.append(face)
+        return torch.stack(pictures), torch.stack(points), torch.tensor(faces)
+
+    def whole(self, count: int) -> tuple[Tensor, list[Tensor]]:
+        """Pictures (b, 3, 192, 192), and of each (n, 3): middle and larger side of its faces in pixels."""
+        made = [self._scene() for _ in range(count)]
+        return torch.stack([self._pixels(image) for image, _ in made]), [boxes for _, boxes in made]
+
+    def _someone(self) -> Shown:
+        shown = self.shown[self.rng.integers(len(self.shown))]
+        return shown.mirrored() if self.rng.uniform() < 0.5 else shown
+
+    def _around(self, shown: Shown) -> f.Cut:
+        """A cut as the detector, or a first look, would place it."""
+        true = f.upright(shown.points)
+        wild = self.rng.uniform() < 0.5
+        angle = self.rng.uniform(-TURN, TURN) if wild else self.rng.normal(0, math.radians(5))
+        x, y, size = self.rng.normal(0, (0.06, 0.06, 0.12) if wild else (0.02, 0.02, 0.05))
+        return f.Cut(
+            true.x + x * true.side, true.y + y * true.side, true.side * math.exp(size), true.angle + angle
+        )
+
+    def _beside(self, shown: Shown) -> f.Cut | None:
+        """A cut that shows no face, or None where the picture has no room for one."""
+        x, y, side = shown.box
+        for _ in range(8):
+            size = side * self.rng.uniform(0.3, 1.5)
+            left, top = self.rng.uniform(0, shown.image.width), self.rng.uniform(0, shown.image.height)
+            if math.hypot(left - x, top - y) > CLEAR * max(side, size / f.MARGIN):
+                return f.Cut(left, top, size, self.rng.uniform(-TURN, TURN))
+        return None
+
+    def _nothing(self, size: int) -> Image.Image:
+        """A picture without a face: a part of somebody's background, or noise, or figures."""
+        if self.rng.uniform() < 0.6:
+            shown = self._someone()
+            if cut := self._beside(shown):
+                return cut.of(shown.image, size)
+        cells = int(self.rng.integers(1, 24))
+        noise = self.rng.uniform(0, 256, (cells, cells, 3)).astype(np.uint8)
+        image = Image.fromarray(noise).resize((size, size), Image.Resampling.BICUBIC)
+        pen = ImageDraw.Draw(image)
+        for _ in range(int(self.rng.integers(0, 6))):
+            box = np.sort(self.rng.uniform(0, size, (2, 2)), axis=0).flatten().tolist()
+            colour = tuple(int(c) for c in self.rng.integers(0, 256, 3))
+            (pen.ellipse, pen.rectangle)[int(self.rng.integers(2))](box, fill=colour)
+        return image
+
+    def _scene(self) -> tuple[Image.Image, Tensor]:
+        """One to three people, one mostly, or none, before nothing in particular."""
+        side = f.DETECTOR_SIDE
+        image, boxes = self._nothing(side), list[tuple[float, float, float]]()
+        for _ in range(int(self.rng.choice(4, p=(0.2, 0.55, 0.15, 0.1)))):
+            shown = self._someone()
+            x, y, size = shown.box
+            share = math.exp(self.rng.uniform(math.log(0.08), math.log(0.9)))
+            offset = self.rng.uniform(-0.5, 0.5, 2) * max(1 - share, 0) / share * size
+            cut = f.Cut(x - offset[0], y - offset[1], size / share, self.rng.uniform(-TURN, TURN))
+            points = (cut.to_cut(shown.points) + 1) * (side / 2)
+            new = Shown(image, points).box
+            if any(not f._apart(new, box) for box in boxes) or not all(0 < v < side for v in new[:2]):
+                continue
+            mask = cut.of(Image.new("L", shown.image.size, 255), side)
+            hidden = [box for box in boxes if mask.getpixel((int(box[0]), int(box[1])))]
+            image.paste(cut.of(shown.image, side), mask=mask)
+            boxes = [box for box in boxes if box not in hidden] + [new]
+        return image, torch.tensor(boxes).reshape(-1, 3)
+
+    def _pixels(self, image: Image.Image) -> Tensor:
+        """(3, H, W) in [-1, 1] with another light, colour, focus and grain."""
+        pixels = to_tensor(image)
+        if self.rng.uniform() < 0.2:
+            pixels = pixels.mean(0, keepdim=True).expand(3, -1, -1)
+        if self.rng.uniform() < 0.25:
+            factor = self.rng.uniform(1.3, 3.0)
+            small = F.interpolate(pixels[None], scale_factor=1 / factor, mode="area")
+            pixels = F.interpolate(small, pixels.shape[-2:], mode="bilinear")[0]
+        gain = torch.from_numpy(self.rng.uniform(0.75, 1.25, (3, 1, 1))).float()
+        pixels = (pixels * gain).clamp(0, 1) ** self.rng.uniform(0.6, 1.6)
+        grain = torch.from_numpy(self.rng.standard_normal(pixels.shape, dtype=np.float32))
+        return ((pixels + grain * self.rng.uniform(0, 0.05)).clamp(0, 1)) * 2 - 1
+
+
+def pointer_loss(pointer: f.Pointer, pictures: Tensor, points: Tensor, faces: Tensor) -> Tensor:
+    """Error of the points after every round, the lips counted twice, and of the confidence."""
+    found, logit = pointer(pictures)
+    weight = torch.ones(len(f.READ))
+    weight[LIP_ROWS] = 3.0
+    error = F.smooth_l1_loss(found, points.expand_as(found), reduction="none", beta=0.02).sum(-1)
+    placed = (error * weight)[:, faces].mean()
+    return placed + 0.1 * F.binary_cross_entropy_with_logits(logit, faces.float())
+
+
+def detector_loss(detector: f.Detector, pictures: Tensor, boxes: list[Tensor]) -> Tensor:
+    """Focal loss of the scores, cells around a face's middle aside; error of middles and sizes."""
+    answer = detector(pictures)
+    stride, cells = f.DETECTOR_STRIDE, answer.shape[-1]
+    centre = (torch.arange(cells) + 0.5) * stride
+    loss = answer.new_zeros(())
+    for found, faces in zip(answer, boxes, strict=True):
+        target, counted = torch.zeros(cells, cells), torch.ones(cells, cells)
+        for x, y, side in faces.tolist():
+            right, down = (x - centre)[None, :].expand(cells, -1), (y - centre)[:, None].expand(-1, cells)
+            distance = torch.hypot(right, down)
+            near = distance <= max(0.15 * side, distance.min().item() + 1e-3)
+            counted[(distance < 0.4 * side) & ~near] = 0
+            target[near], counted[near] = 1, 1
+            wanted = torch.stack(
+                [right / stride, down / stride, torch.full_like(right, math.log(side / stride))]
+            )
+            loss = loss + 0.5 * F.smooth_l1_loss(found[1:, near], wanted[:, near], beta=0.2)
+        each = F.binary_cross_entropy_with_logits(found[0], target, reduction="none")
+        hard = (found[0].sigmoid().detach() - target).abs().square()
+        loss = loss + (each * hard * counted).sum() / max(len(faces), 1)
+    return loss / len(pictures)
+
+
+def train_finder(
+    folder: Path, faces: Path | None, steps: int, batch: int = 32, people: int = 500, rate: float = 2e-3
+) -> f.Finder:
+    """Train both networks, or go on from `folder`'s last state; writes `finder.safetensors` there."""
+    finder, first = f.Finder(), 0
+    parameters = list(finder.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=1e-3)
+    state_file = folder / "finder-state.pt"
+    if state_file.is_file():
+        state = torch.load(state_file, weights_only=True)
+        finder.load_state_dict(state["weights"])
+        optimizer.load_state_dict(state["optimizer"])
+        first = int(state["step"])
+    shown = drawn(people, 0) + (photographs(faces, held_out=False) if faces else [])
+    scenes = Scenes(shown, first)
+    folder.mkdir(parents=True, exist_ok=True)
+    for step in range(first, steps):
+        for group in optimizer.param_groups:
+            group["lr"] = (
+                rate * min((step + 1) / 100, 1) * (0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2)
+            )
+        point = pointer_loss(finder.pointer, *scenes.pointed(batch))
+        detect = detector_loss(finder.detector, *scenes.whole(batch // 2))
+        optimizer.zero_grad()
+        (point + detect).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 5.0)
+        optimizer.step()
+        if (step + 1) % 50 == 0 or step + 1 == steps:
+            logger.info("%d of %d: points %.4f, detector %.4f", step + 1, steps, point, detect)
+        if (step + 1) % 500 == 0 or step + 1 == steps:
+            save_finder(folder / "finder.safetensors", finder)
+            learnt = {"weights": finder.state_dict(), "optimizer": optimizer.state_dict()}
+            with renamed_on_success(state_file) as temporary:
+                torch.save({**learnt, "step": step + 1}, temporary)
+    return finder.eval()
+
+
+def save_finder(path: Path, finder: f.Finder) -> None:
+    """In half precision, without counters."""
+    kept = ((k, v.half()) for k, v in finder.state_dict().items() if v.is_floating_point())
+    save_weights(path, kept, {"singer.finder": "1"})
+
+
+def box_of(points: NDArray[np.float32] | Tensor) -> tuple[float, float, float, float]:
+    """left, top, right, bottom of points (n, 2)."""
+    found = torch.as_tensor(points)
+    return (*found.amin(0).tolist(), *found.amax(0).tolist())
+
+
+def overlap(first: tuple[float, ...], second: tuple[float, ...]) -> float:
+    """Intersection over union of two boxes."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    both = max(width, 0.0) * max(height, 0.0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
+    return both / (sum(areas) - both)
+
+
+def judge_finder(
+    finder: f.Finder, faces: Path | None, people: int = 60, nobody: int = 400
+) -> dict[str, float]:
+    """Recall and overlaps on people never trained on, by kind, and the share of pictures without a face in
+    which one is found."""
+    kinds = {"drawn": drawn(people, HELD_OUT_SEED)}
+    if faces:
+        shown = photographs(faces, held_out=True)
+        kinds["frontal"] = [one for one in shown if abs(one.yaw) < 0.15]
+        kinds["turned"] = [one for one in shown if 0.15 <= abs(one.yaw) < 0.3]
+    found: dict[str, float] = {}
+    for kind, shown in kinds.items():
+        overlaps = [_overlaps(finder, one) for one in shown]
+        hits = [one for one in overlaps if one]
+        found[f"{kind} recall"] = len(hits) / len(shown)
+        found[f"{kind} face IoU"], found[f"{kind} lips IoU"] = np.median(hits, axis=0).tolist()
+    scenes = Scenes([one for shown in kinds.values() for one in shown], HELD_OUT_SEED)
+    empty = [bool(f.find_faces(scenes._nothing(256), finder)) for _ in range(nobody)]
+    return {**found, "false faces": sum(empty) / nobody}
+
+
+def _overlaps(finder: f.Finder, shown: Shown) -> tuple[float, float] | None:
+    """Of face and lips with what was found; None where nothing overlaps the face by half."""
+    for face in f.find_faces(shown.image, finder):
+        points = face.landmarks.points[list(f.READ)]
+        both = [overlap(box_of(points[rows]), box_of(shown.points[rows])) for rows in (FACE_ROWS, LIP_ROWS)]
+        if both[0] >= 0.5:
+            return both[0], both[1]
+    return None
