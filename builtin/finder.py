@@ -109,7 +109,7 @@ class Scenes:
             cut = self._around(shown) if face else self._beside(shown)
             image = cut.of(shown.image) if cut else self._nothing(f.CUT_SIDE)
             pictures.append(self._pixels(image))
-            points.append(cut.to_cut(shown.points) if cut else shown.points * 0)
+            points.append(cut.to_cut(shown.points) if cut else shown.points)
             faces.append(face)
         return torch.stack(pictures), torch.stack(points), torch.tensor(faces)
 
@@ -255,7 +255,13 @@ def train_finder(
         torch.nn.utils.clip_grad_norm_(parameters, 5.0)
         optimizer.step()
         if (step + 1) % 50 == 0 or step + 1 == steps:
-            logger.info("%d of %d: points %.4f, detector %.4f", step + 1, steps, point, detect)
+            logger.info(
+                "%d of %d: points %.4f, detector %.4f",
+                step + 1,
+                steps,
+                float(point.detach()),
+                float(detect.detach()),
+            )
         if (step + 1) % 500 == 0 or step + 1 == steps:
             save_finder(folder / "finder.safetensors", finder)
             learnt = {"weights": finder.state_dict(), "optimizer": optimizer.state_dict()}

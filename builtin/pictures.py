@@ -102,7 +102,7 @@ class PicturePool:
 def recoloured(picture: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
     """A picture in [-1, 1] with another saturation, gain and tint."""
     grey = picture.mean(-1, keepdims=True)
-    picture = grey + (picture - grey) * rng.uniform(0.5, 1.6)
+    picture = grey + (picture - grey) * rng.uniform(0.6, 2.2)
     return np.clip((picture + 1) * rng.uniform(0.8, 1.2, 3).astype(np.float32) - 1, -1, 1).astype(np.float32)
 
 

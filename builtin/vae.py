@@ -51,7 +51,7 @@ class VaeRecipe:
     latent_noise: float = 0.03
     statistics: float = 0.02
     edges: float = 0.5
-    colours: float = 1.0
+    colours: float = 5.0
     pool: int = 600
     fresh: int = 2
     seed: int = 0
