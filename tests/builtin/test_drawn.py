@@ -120,3 +120,12 @@ def test_psnr_and_colour_error_are_those_of_their_definitions():
     torch.testing.assert_close(tiny_vae.psnr_of(made, true), expected)
     lifted = true + torch.tensor([0.3, 0.0, -0.3])[:, None, None]
     torch.testing.assert_close(tiny_vae.colour_error(lifted, true), torch.full((2,), 0.2))
+
+
+def test_latents_that_hold_the_colours_in_any_mixture_hide_nothing():
+    colours = torch.rand(2, 3, 8, 8)
+    latents = torch.einsum("bchw,dc->bdhw", colours, torch.randn(4, 3)) + 0.3
+    assert tiny_vae.unexplained(latents, colours) < 1e-4
+    grey = colours.mean(1, keepdim=True).expand(-1, 4, -1, -1)
+    expected = (colours - colours.mean((0, 2, 3), keepdim=True)).square().mean()
+    assert 0.3 * expected < tiny_vae.unexplained(grey, colours) <= expected + 1e-4
