@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from singer_core.portrait.image import to_tensor
 from singer_core.portrait.landmarks import LIPS, SILHOUETTE
 from singer_core.weights import save_weights
 
-from .pictures import FACES, HELD_OUT_SEED, is_held_out
+from .faces import read_entries
+from .pictures import HELD_OUT_SEED
 from .world import Identity, Performance, Song
 
 logger = logging.getLogger(__name__)
@@ -69,17 +69,16 @@ class Shown:
 
 
 def photographs(folder: Path, held_out: bool) -> list[Shown]:
-    """The photographs of a folder with `faces.json`, at most `STORED` pixels wide."""
+    """The sound photographs of a folder with `faces.json`, at most `STORED` pixels wide."""
     found = []
-    for name, face in sorted(json.loads((folder / FACES).read_text(encoding="utf-8")).items()):
-        if is_held_out(name) == held_out:
-            with Image.open(folder / name) as opened:
-                image = opened.convert("RGB")
-            scale = min(STORED / max(image.size), 1.0)
-            size = round(image.width * scale), round(image.height * scale)
-            points = np.array(face["points"], np.float32)[READ, :2] * (np.array(size) / image.size)
-            small = image.resize(size, Image.Resampling.LANCZOS)
-            found.append(Shown(small, torch.from_numpy(points).float(), face["yaw"]))
+    for name, face in read_entries(folder, held_out)[0].items():
+        with Image.open(folder / name) as opened:
+            image = opened.convert("RGB")
+        scale = min(STORED / max(image.size), 1.0)
+        size = round(image.width * scale), round(image.height * scale)
+        points = np.array(face["points"], np.float32)[READ, :2] * (np.array(size) / image.size)
+        small = image.resize(size, Image.Resampling.LANCZOS)
+        found.append(Shown(small, torch.from_numpy(points).float(), face["yaw"]))
     return found
 
 

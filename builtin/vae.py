@@ -26,6 +26,10 @@ from .pictures import PicturePool, sources
 logger = logging.getLogger(__name__)
 
 BLOCK = 8  # pixels; mean colours of such blocks have a loss of their own
+# Light, red against blue, red and blue against green; the last varies least and is forgotten first.
+AXES = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
+AXES = AXES / AXES.norm(dim=1, keepdim=True)
+AXES_WEIGHTS = (1.0, 2.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,8 @@ class VaeRecipe:
     latent_noise: float = 0.03
     statistics: float = 0.02
     edges: float = 0.5
-    colours: float = 4.0
-    linear: float = 10.0
+    colours: float = 2.0
+    linear: float = 2.0
     pool: int = 600
     fresh: int = 2
     seed: int = 0
@@ -84,7 +88,8 @@ def reconstruction_loss(vae: Any, pixels: Tensor, recipe: VaeRecipe, generator: 
     error = vae.decode(latents + recipe.latent_noise * noise).sample - pixels
     pixel = error.abs().mean() + 4.0 * error.square().mean()
     edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
-    colours = F.avg_pool2d(error, BLOCK).abs().mean()
+    weights = error.new_tensor(AXES_WEIGHTS)[:, None, None]
+    colours = (opponent(F.avg_pool2d(error, BLOCK)).abs() * weights).mean()
     mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
     statistics = mean.square().mean() + (deviation.clamp_min(1e-4).log()).square().mean()
     hidden = unexplained(latents, F.avg_pool2d(pixels, BLOCK))
@@ -92,13 +97,20 @@ def reconstruction_loss(vae: Any, pixels: Tensor, recipe: VaeRecipe, generator: 
     return pixel + weighted + recipe.statistics * statistics
 
 
+def opponent(colours: Tensor) -> Tensor:
+    """RGB (b, 3, h, w) along `AXES`."""
+    return torch.einsum("bchw,ac->bahw", colours, AXES.to(colours))
+
+
 def unexplained(latents: Tensor, colours: Tensor) -> Tensor:
-    """Mean squared residual of colours (b, 3, h, w) after their best affine map from latents (b, 4, h, w)."""
+    """Share of the variance of colours (b, 3, h, w) that no affine map of latents (b, 4, h, w) gives, each of
+    the three axes counting the same."""
     known = torch.cat([latents, torch.ones_like(latents[:, :1])], 1).movedim(1, 3).flatten(0, 2)
-    wanted = colours.movedim(1, 3).flatten(0, 2)
+    wanted = opponent(colours).movedim(1, 3).flatten(0, 2)
     normal = known.T @ known + 1e-3 * torch.eye(known.shape[1], device=known.device)
     best = torch.linalg.solve(normal, known.T @ wanted).detach()  # at the best map its own slope is zero
-    return (wanted - known @ best).square().mean()
+    left = (wanted - known @ best).square().mean(0)
+    return (left / (wanted.var(0) + 1e-4)).mean()
 
 
 def train_vae(
