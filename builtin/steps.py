@@ -7,6 +7,7 @@ stage1   learn what people look like
 stage2   learn to sing; begins with the newest checkpoint of stage 1
 sample   let held-out people sing held-out songs: a contact sheet, and measures
 export   write the weights in half precision
+finder   train the face finder, say how well it finds people it never saw
 
 With --faces FOLDER (photographs with faces.json) half of the singers are photographs; without it all are
 drawn.
@@ -38,6 +39,7 @@ from singer_core.weights import open_weights, save_weights
 from . import held_out as h
 from .drawn import DataSet, DrawnWorld, People, draw_dataset
 from .faces import Faces, read_faces
+from .finder import train as finding
 from .vae import VaeRecipe, make_vae
 
 # What the steps' parameters are; their defaults stand at the steps.
@@ -119,6 +121,12 @@ def export(folder: Path) -> None:
         print(target, f"{target.stat().st_size / 1e6:.1f} MB")
 
 
+def finder(folder: Path, faces: Path | None = None, steps: int = 6000) -> None:
+    found = finding.train_finder(folder / "finder", faces, steps)
+    for name, value in finding.judge_finder(found, faces).items():
+        print(f"{name}: {value:.3f}", flush=True)
+
+
 def weights(checkpoint: Path) -> Path:
     """The averaged weights of a checkpoint, where it has some."""
     return checkpoint / (AVERAGE if (checkpoint / AVERAGE).exists() else NETWORK)
@@ -168,7 +176,7 @@ def _train(config: TrainConfig, until: int | None) -> None:
     )
 
 
-STEPS = (vae, people, data, stage1, stage2, sample, export)
+STEPS = (vae, people, data, stage1, stage2, sample, export, finder)
 
 
 def main(arguments: list[str] | None = None) -> None:

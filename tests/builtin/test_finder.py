@@ -9,8 +9,8 @@ import torch
 
 pytest.importorskip("skia")
 
-from builtin import finder as b
-from singer_core.portrait import finder as f
+from builtin.finder import find as f
+from builtin.finder import train as b
 
 
 @pytest.fixture(scope="module")

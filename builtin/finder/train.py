@@ -15,14 +15,14 @@ from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 
 from singer_core.files import renamed_on_success
-from singer_core.portrait import finder as f
 from singer_core.portrait.image import to_tensor
 from singer_core.portrait.landmarks import LIPS, SILHOUETTE
 from singer_core.weights import save_weights
 
-from .faces import read_entries
-from .pictures import HELD_OUT_SEED
-from .world import Identity, Performance, Song
+from ..faces import read_entries
+from ..pictures import HELD_OUT_SEED
+from ..world import Identity, Performance, Song
+from . import find as f
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from singer_core.portrait import finder as f
+from builtin.finder import find as f
 from singer_core.portrait.landmarks import FIVE
 
 CUT = f.Cut(200.0, 150.0, 240.0, 0.4)

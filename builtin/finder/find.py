@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from ..weights import open_weights
-from .image import to_tensor
-from .landmarks import FIVE, LIPS, POINTS, SILHOUETTE, FaceLandmarks
+from singer_core.portrait.image import to_tensor
+from singer_core.portrait.landmarks import FIVE, LIPS, POINTS, SILHOUETTE, FaceLandmarks
+from singer_core.weights import open_weights
 
 FINDER = Path(__file__).with_name("finder.safetensors")
 
