@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from ..files import file_hash
-from ..network.checkpoint import VARIANTS, open_checkpoint
-from ..portrait.iresnet import convert_onnx
 from ..settings import required, setting
-from ..weights import save_weights
+
+if TYPE_CHECKING:  # help comes without torch
+    import torch
+    from torch import Tensor
 
 DESCRIPTION = """
 Convert IN to OUT.safetensors. IN is a checkpoint (`net.pth` of SINGER or Hallo, or a folder with the four
@@ -35,9 +33,16 @@ class Arguments:
 def run(args: Arguments) -> int:
     _check_target(args.source, args.target)
     if args.source.suffix.lower() == ".onnx":
+        from ..portrait.iresnet import convert_onnx
+
         convert_onnx(args.source, args.target)
         print(f"Wrote {args.target}: identity network.")
         return 0
+    import torch
+
+    from ..network.checkpoint import VARIANTS, open_checkpoint
+    from ..weights import save_weights
+
     checkpoint = open_checkpoint(args.source)
     dtype = None if args.dtype == "keep" else getattr(torch, args.dtype)
     tensors = ((key, _stored(checkpoint.file.tensor(key), dtype)) for key in checkpoint.file.shapes)

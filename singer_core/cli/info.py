@@ -8,14 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..network.architecture import Architecture
-from ..network.checkpoint import (
-    VARIANTS,
-    expected_shapes,
-    open_checkpoint,
-    parameter_counts,
-    spectral_report,
-)
 from ..settings import setting
 
 DESCRIPTION = """
@@ -36,6 +28,9 @@ class Arguments:
 
 def run(args: Arguments) -> int:
     if args.expected_keys:
+        from ..network.architecture import Architecture
+        from ..network.checkpoint import expected_shapes
+
         shapes = expected_shapes(Architecture())
         lines = (f"{json.dumps(key)}: {list(shape)}" for key, shape in shapes.items())
         print("{", ",\n".join(lines), "}", sep="\n")
@@ -48,6 +43,8 @@ def run(args: Arguments) -> int:
 
 
 def _report(path: Path) -> dict[str, Any]:
+    from ..network.checkpoint import VARIANTS, open_checkpoint, parameter_counts, spectral_report
+
     checkpoint = open_checkpoint(path)
     dtypes = sorted({str(dtype).removeprefix("torch.") for dtype in checkpoint.file.dtypes.values()})
     counts = parameter_counts(checkpoint)

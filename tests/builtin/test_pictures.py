@@ -23,10 +23,12 @@ def faces(tmp_path_factory):
     song = Song.random(1, 1.0, "pop", accompaniment=False)
     index = {}
     for number in (13, 14):
-        show = Performance(Identity.random(number), song, size=160)
+        show = Performance(Identity.random(number), song, size=256)
         Image.fromarray(show.frame(0)).save(folder / f"00{number}.jpg", quality=95)
         index[f"00{number}.jpg"] = {
-            "size": [160, 160],
+            "size": [256, 256],
+            "yaw": 0.0,
+            "mouth": 0.0,
             "points": [[*point, 0] for point in show.landmarks(0).tolist()],
         }
     (folder / "faces.json").write_text(json.dumps(index), encoding="utf-8")
