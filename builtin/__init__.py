@@ -2,6 +2,7 @@
 
 world/          songs and people made of numbers, with the truth about both (docs/drawn_world.md)
 puppet/         photographs that sing the same songs; faces.py reads a folder of them
+learning.py     rates and states of the small networks trained here
 drawn.py        data sets of both; pictures.py single pictures of both
 steps.py        what `python -m builtin` runs
 vae.py          the built-in model's VAE

@@ -35,10 +35,10 @@ from singer_core.settings import PAPER, SingerOptions
 
 from .drawn import DrawnWorld, face_boxes, song_features
 from .faces import Faces
+from .pictures import HELD_OUT_SEED
 from .puppet import PuppetShow
 from .world import Identity, Performance, Show, Song, measured_opening
 
-FIRST_SEED = 700_000_000
 DEMO = demo.OPTIONS
 REGIONS = ("skin", "hair", "background")
 LAGS = range(-5, 6)  # frames
@@ -73,7 +73,7 @@ def packaged() -> tuple[Path, Path]:
 
 def performance(number: int, seconds: float, style: str = "pop", size: int = 128) -> Performance:
     """Held-out person and song `number`: vocals alone, 25 frames a second."""
-    seed = FIRST_SEED + number
+    seed = HELD_OUT_SEED + number
     song = Song.random(seed, seconds, style, accompaniment=False)
     return Performance(Identity.random(seed), song, size=size)
 

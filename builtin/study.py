@@ -249,9 +249,10 @@ def retrain(args: argparse.Namespace) -> None:
     from singer_core.training.trainer import Trainer
 
     from .drawn import draw_dataset
+    from .pictures import HELD_OUT_SEED
 
     held = args.out / "held-out"
-    draw_dataset(DrawnWorld(args.clips, seed=h.FIRST_SEED // 1_000_000), held, load_autoencoder(args.vae))
+    draw_dataset(DrawnWorld(args.clips, seed=HELD_OUT_SEED // 1_000_000), held, load_autoencoder(args.vae))
     ledger = h.Ledger(args.out / "retrain.jsonl")
     for seed in range(args.seeds):
         for name, changes in RETRAINED.items():

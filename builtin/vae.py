@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import logging
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,14 +15,13 @@ import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
-from singer_core.files import renamed_on_success
 from singer_core.portrait.image import from_tensor
-from singer_core.weights import open_weights, save_weights
+from singer_core.weights import load_state, save_weights
 
+from .learning import resume, save_state, set_rate
 from .pictures import PicturePool, sources
 
-logger = logging.getLogger(__name__)
-
+WEIGHTS, STATE = "vae.safetensors", "vae-state.pt"
 BLOCK = 8  # pixels; mean colours of such blocks have a loss of their own
 # Light, red against blue, red and blue against green; the last varies least and is forgotten first.
 AXES = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
@@ -136,12 +133,12 @@ def train_vae(
         grow(vae, start)
     vae.to(device)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=recipe.rate, weight_decay=1e-4, betas=(0.9, 0.99))
-    first = _resume(folder, vae, optimizer)
+    folder.mkdir(parents=True, exist_ok=True)
+    first = resume(folder / STATE, vae, optimizer)
     seed = recipe.seed * 1_000 + first
     pool = PicturePool(list(sources(recipe.size, faces, seed=seed).values()), recipe.pool, seed)
     for step in range(first, recipe.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = _rate(recipe, step)
+        set_rate(optimizer, recipe.rate, step, recipe.steps)
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
         pixels = pool.crops(recipe.batch, recipe.crop, recipe.fresh).to(device)
         loss = reconstruction_loss(vae, pixels, recipe, generator)
@@ -152,7 +149,8 @@ def train_vae(
         if on_step is not None:
             on_step(step, float(loss.detach()))
         if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
-            _save(folder, vae, optimizer, step + 1)
+            save_vae(folder / WEIGHTS, vae)
+            save_state(folder / STATE, vae, optimizer, step + 1)
     return vae
 
 
@@ -174,7 +172,7 @@ def make_vae(folder: Path, faces: Path | None, recipe: VaeRecipe, start: Path | 
 
 def judge(folder: Path, faces: Path | None, size: int, count: int = 24) -> None:
     """Print what the VAE loses of people never trained on; write `KIND.png`, the truth above the redrawn."""
-    state = read_vae(folder / "vae.safetensors")
+    state = read_vae(folder / WEIGHTS)
     vae = build_vae(len(state["encoder.layers.0.weight"])).eval()
     vae.load_state_dict(state)
     for kind, true in held_out_pictures(count, size, faces).items():
@@ -189,11 +187,6 @@ def judge(folder: Path, faces: Path | None, size: int, count: int = 24) -> None:
         from_tensor(torch.cat(rows, dim=1)).save(folder / f"{kind}.png")
 
 
-def _rate(recipe: VaeRecipe, step: int) -> float:
-    warm = min((step + 1) / 100, 1.0)
-    return recipe.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / recipe.steps)))
-
-
 def save_vae(path: Path, vae: AutoencoderTiny, dtype: torch.dtype = torch.float32) -> None:
     """Write diffusers' names, whole or not at all."""
     save_weights(path, ((k, v.to(dtype)) for k, v in vae.state_dict().items()), {"singer.vae": "taesd"})
@@ -201,28 +194,7 @@ def save_vae(path: Path, vae: AutoencoderTiny, dtype: torch.dtype = torch.float3
 
 def read_vae(path: Path) -> dict[str, Tensor]:
     """Tensors of a file that `save_vae` wrote, in float32."""
-    file = open_weights(path)
-    return {key: file.tensor(key).float() for key in file.shapes}
-
-
-def _save(folder: Path, vae: AutoencoderTiny, optimizer: torch.optim.Optimizer, step: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    save_vae(folder / "vae.safetensors", vae)
-    with renamed_on_success(folder / "vae-state.pt") as temporary:
-        torch.save(
-            {"weights": vae.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, temporary
-        )
-
-
-def _resume(folder: Path, vae: AutoencoderTiny, optimizer: torch.optim.Optimizer) -> int:
-    path = folder / "vae-state.pt"
-    if not path.is_file():
-        return 0
-    state = torch.load(path, weights_only=True)
-    vae.load_state_dict(state["weights"])
-    optimizer.load_state_dict(state["optimizer"])
-    logger.info("going on from step %d of %s", state["step"], path)
-    return int(state["step"])
+    return {key: value.float() for key, value in load_state(path).items()}
 
 
 def held_out_pictures(count: int, size: int, faces: Path | None) -> dict[str, Tensor]:

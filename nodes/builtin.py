@@ -14,7 +14,7 @@ from singer_core.portrait.image import read_picture
 from singer_core.portrait.landmarks import read_landmarks
 from singer_core.portrait.portrait import Portrait, prepare_portrait
 from singer_core.settings import PAPER
-from singer_core.weights import open_weights
+from singer_core.weights import load_state
 
 from .model import load_singer
 from .sockets import to_audio
@@ -27,8 +27,7 @@ def builtin_model() -> ModelPatcher:
 
 def builtin_vae() -> VAE:
     """Its VAE. Core knows TAESD 64 channels wide; the narrow one is filled up with zeros."""
-    weights = open_weights(files.VAE)
-    vae = VAE(sd=comfyui_state({name: weights.tensor(name) for name in weights.shapes}))
+    vae = VAE(sd=comfyui_state(load_state(files.VAE)))
     vae.throw_exception_if_invalid()
     return vae
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from singer_core.portrait.image import to_tensor
 from singer_core.portrait.landmarks import FIVE, LIPS, POINTS, SILHOUETTE, FaceLandmarks
-from singer_core.weights import open_weights
+from singer_core.weights import load_state
 
 FINDER = Path(__file__).with_name("finder.safetensors")
 
@@ -169,8 +169,8 @@ class Finder(nn.Module):
 
 def load_finder(path: Path = FINDER) -> Finder:
     """The networks that ship with the pack, ready to run on the CPU."""
-    file, finder = open_weights(path), Finder()
-    finder.load_state_dict({name: file.tensor(name) for name in file.shapes}, strict=False)
+    finder = Finder()
+    finder.load_state_dict(load_state(path), strict=False)  # counters of batches are not in the file
     return finder.float().eval()
 
 

@@ -14,18 +14,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 
-from singer_core.files import renamed_on_success
 from singer_core.portrait.image import to_tensor
 from singer_core.portrait.landmarks import LIPS, SILHOUETTE
 from singer_core.weights import save_weights
 
 from ..faces import read_entries
+from ..learning import resume, save_state, set_rate
 from ..pictures import HELD_OUT_SEED
 from ..world import Identity, Performance, Song
 from . import find as f
 
 logger = logging.getLogger(__name__)
 
+WEIGHTS, STATE = "finder.safetensors", "finder-state.pt"
 STORED = 384  # pixels of a photograph's side in memory
 TURN = math.radians(50)
 CLEAR = 0.9  # of the face's side, by which a cut's middle lies beside it that is to show none
@@ -230,23 +231,15 @@ def train_finder(
     folder: Path, faces: Path | None, steps: int, batch: int = 32, people: int = 500, rate: float = 2e-3
 ) -> f.Finder:
     """Train both networks, or go on from `folder`'s last state; writes `finder.safetensors` there."""
-    finder, first = f.Finder(), 0
+    finder = f.Finder()
     parameters = list(finder.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=1e-3)
-    state_file = folder / "finder-state.pt"
-    if state_file.is_file():
-        state = torch.load(state_file, weights_only=True)
-        finder.load_state_dict(state["weights"])
-        optimizer.load_state_dict(state["optimizer"])
-        first = int(state["step"])
+    folder.mkdir(parents=True, exist_ok=True)
+    first = resume(folder / STATE, finder, optimizer)
     shown = drawn(people, 0) + (photographs(faces, held_out=False) if faces else [])
     scenes = Scenes(shown, first)
-    folder.mkdir(parents=True, exist_ok=True)
     for step in range(first, steps):
-        for group in optimizer.param_groups:
-            group["lr"] = (
-                rate * min((step + 1) / 100, 1) * (0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2)
-            )
+        set_rate(optimizer, rate, step, steps)
         point = pointer_loss(finder.pointer, *scenes.pointed(batch))
         detect = detector_loss(finder.detector, *scenes.whole(batch // 2))
         optimizer.zero_grad()
@@ -254,18 +247,11 @@ def train_finder(
         torch.nn.utils.clip_grad_norm_(parameters, 5.0)
         optimizer.step()
         if (step + 1) % 50 == 0 or step + 1 == steps:
-            logger.info(
-                "%d of %d: points %.4f, detector %.4f",
-                step + 1,
-                steps,
-                float(point.detach()),
-                float(detect.detach()),
-            )
+            errors = float(point.detach()), float(detect.detach())
+            logger.info("%d of %d: points %.4f, detector %.4f", step + 1, steps, *errors)
         if (step + 1) % 500 == 0 or step + 1 == steps:
-            save_finder(folder / "finder.safetensors", finder)
-            learnt = {"weights": finder.state_dict(), "optimizer": optimizer.state_dict()}
-            with renamed_on_success(state_file) as temporary:
-                torch.save({**learnt, "step": step + 1}, temporary)
+            save_finder(folder / WEIGHTS, finder)
+            save_state(folder / STATE, finder, optimizer, step + 1)
     return finder.eval()
 
 

@@ -189,11 +189,8 @@ def clip_conditions(
 ) -> ClipConditions:
     """Conditions of a batch of clips of one branch, some of them dropped as `draws` says."""
     count, frames = noisy.shape[:2]
-    branch, by_authors, pictures = (
-        branches_of(config, draws)[0],
-        config.recipe == "authors",
-        config.stage == 1,
-    )
+    branch = branches_of(config, draws)[0]
+    by_authors, pictures = config.recipe == "authors", config.stage == 1
     unseen = draws.no_reference[0] if by_authors else pictures and not branch.portrait
     if pictures:
         heard = noisy.new_zeros(count * frames, 1, 1)

@@ -49,11 +49,18 @@ DROPOUTS = (  # what they do not go through
 
 def learning_rate(config: TrainConfig, step: int) -> float:
     """Rate of optimizer step `step` (from 0): linear warm-up, then constant or half a cosine down to 2 %."""
-    warm = min((step + 1) / max(config.warmup, 1), 1.0)
     if config.decay == "constant":
-        return config.rate * warm
-    course = 0.5 * (1 + math.cos(math.pi * min(step / config.steps, 1.0)))
-    return config.rate * warm * (0.02 + 0.98 * course)
+        return config.rate * warm_up(step, config.warmup)
+    return config.rate * warm_up(step, config.warmup) * half_cosine(step, config.steps)
+
+
+def warm_up(step: int, steps: int) -> float:
+    return min((step + 1) / max(steps, 1), 1.0)
+
+
+def half_cosine(step: int, steps: int) -> float:
+    """From 1 down to 2 %."""
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0)))
 
 
 class Module(nn.Module):
