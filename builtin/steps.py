@@ -29,7 +29,9 @@ import numpy as np
 import torch
 
 from singer_core import constants
+from singer_core.network.architecture import Architecture
 from singer_core.network.autoencoder import load_autoencoder
+from singer_core.network.checkpoint import open_checkpoint
 from singer_core.training.checkpoints import AVERAGE, NETWORK, newest_step
 from singer_core.training.config import TrainConfig, read_config
 from singer_core.training.dataset import DESCRIPTION
@@ -45,7 +47,7 @@ from .vae import VaeRecipe, make_vae
 # What the steps' parameters are; their defaults stand at the steps.
 OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "faces": (Path, "folder of photographs with faces.json"),
-    "start": (Path, "weights to begin with; of a VAE as wide or narrower"),
+    "start": (Path, "weights to begin with: of a VAE as wide or narrower, of a network for smaller pictures"),
     "steps": (int, "to train"),
     "until": (int, "stop after this step; the learning rate is still planned for all of them"),
     "size": (int, "side of the pictures in pixels"),
@@ -72,18 +74,21 @@ def data(folder: Path, faces: Path | None = None, count: int = 600, size: int = 
     _draw(DrawnWorld(count, size, faces=_read(faces)), folder / "data", jobs)
 
 
-def stage1(folder: Path, steps: int | None = None, until: int | None = None) -> None:
+def stage1(
+    folder: Path, steps: int | None = None, until: int | None = None, start: Path | None = None
+) -> None:
     config = _config("stage1", folder / "people", folder, steps)
     assert config.architecture is not None  # stage1.toml has one
-    smallest = constants.VAE_STRIDE << (config.architecture.levels - 1)  # pixels of a site in the mid block
-    width = _size(folder / "people") // smallest
-    architecture = dataclasses.replace(config.architecture, sfm_width=width)
-    _train(config.but(architecture=architecture), until)
+    _train(config.but(start=start, architecture=_sized(config.architecture, folder / "people")), until)
 
 
-def stage2(folder: Path, steps: int | None = None, until: int | None = None) -> None:
-    begun = weights(_newest(folder / "stage1"))
-    _train(_config("stage2", folder / "data", folder, steps).but(start=begun), until)
+def stage2(
+    folder: Path, steps: int | None = None, until: int | None = None, start: Path | None = None
+) -> None:
+    begun = start or weights(_newest(folder / "stage1"))
+    architecture = _sized(open_checkpoint(begun).architecture, folder / "data")
+    config = _config("stage2", folder / "data", folder, steps)
+    _train(config.but(start=begun, architecture=architecture), until)
 
 
 def sample(
@@ -137,6 +142,12 @@ def _newest(run: Path) -> Path:
     if found is None:
         raise SystemExit(f"There is no checkpoint in {run}. Run the step `{run.name}` first.")
     return found
+
+
+def _sized(architecture: Architecture, data: Path) -> Architecture:
+    """With the SFM as wide as the mid block of the data set's pictures."""
+    smallest = constants.VAE_STRIDE << (architecture.levels - 1)  # pixels of a site in the mid block
+    return dataclasses.replace(architecture, sfm_width=_size(data) // smallest)
 
 
 def _size(data: Path) -> int:

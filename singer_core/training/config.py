@@ -67,7 +67,9 @@ class TrainConfig:
     start: Path | None = setting(
         None, "Checkpoint to begin with; without it fresh weights of `architecture`."
     )
-    architecture: Architecture | None = setting(None, "Widths of fresh weights.")
+    architecture: Architecture | None = setting(
+        None, "Widths of fresh weights; beside `start`, of a network that takes over what fits."
+    )
     trainable: Part = setting(
         "adapter", "adapter: what the recipe says; all: every parameter (small models)."
     )

@@ -12,7 +12,7 @@ from torch import nn
 from .. import constants
 from ..network.architecture import Architecture
 from ..network.backbone import SingerNetwork
-from ..network.checkpoint import Checkpoint, load_network, open_checkpoint
+from ..network.checkpoint import Checkpoint, load_network, open_checkpoint, our_key
 from . import lora
 from .config import TrainConfig
 from .initialise import authors_spectral, identity_filter, init_weights
@@ -33,27 +33,59 @@ LORA_FULL = (MSM_GATE, SFM)  # beside the low-rank factors
 
 
 def starting_network(config: TrainConfig) -> SingerNetwork:
-    """The network that a run begins with, float32 on the CPU: fresh, or from `config.start`.
+    """The network that a run begins with, float32 on the CPU: fresh, from `config.start`, or both.
 
-    Raises RuntimeError and FileNotFoundError as `open_checkpoint`, ValueError where `start` and
-    `architecture` differ.
+    Where `architecture` differs from that of `start`, a fresh network takes over what fits: pictures of
+    another size want another SFM, a file of Hallo or of stage 1 lacks modules.
+    Raises RuntimeError and FileNotFoundError as `open_checkpoint`, ValueError where too little fits.
     """
     if config.start is None:
-        assert config.architecture is not None  # TrainConfig checked it
-        network = SingerNetwork(_as_trained(config.architecture, config))
-        init_weights(network, config.seed)
-        if config.recipe == "authors":
-            authors_spectral(network, config.seed)
-        return network
+        return _fresh_network(config)
     checkpoint = open_checkpoint(config.start)
     arch = config.architecture
-    if arch is not None and arch != checkpoint.architecture:
-        raise ValueError(f"`architecture` differs from that of {config.start.name}. Leave it out.")
+    if arch is not None and _as_trained(arch, config) != _as_trained(checkpoint.architecture, config):
+        network = _fresh_network(config)
+        _take_over(network, checkpoint)
+        return network
     network = load_network(checkpoint, torch.float32)
     network.architecture = _as_trained(network.architecture, config)
     if config.recipe == "matched" and checkpoint.variant == "singer":
         _warn_untrained_filter(checkpoint, network)
     return network
+
+
+def _fresh_network(config: TrainConfig) -> SingerNetwork:
+    assert config.architecture is not None  # TrainConfig checked it
+    network = SingerNetwork(_as_trained(config.architecture, config))
+    init_weights(network, config.seed)
+    if config.recipe == "authors":
+        authors_spectral(network, config.seed)
+    return network
+
+
+def _take_over(network: SingerNetwork, checkpoint: Checkpoint) -> None:
+    """Give a network the tensors of a checkpoint that have its names and shapes.
+
+    Half of its own UNet's at least: ValueError with the first that differs.
+    """
+    own, file = network.state_dict(), checkpoint.file
+    names = {key: our_key(key, checkpoint.architecture) for key in file.shapes}
+    fitting = {
+        name: file.tensor(key).float()
+        for key, name in names.items()
+        if name in own and own[name].shape == file.shapes[key]
+    }
+    missing = [name for name in own if name not in fitting]
+    pictures = [name for name in own if name.startswith("unet.")]
+    if 2 * sum(name in fitting for name in pictures) < len(pictures):
+        raise ValueError(
+            f"`architecture` shares {len(fitting)} of {len(own)} tensors with {file.path.name}; the "
+            f"first that differs is {missing[0]}. Accepted: half of the UNet's or more. Take its widths, or "
+            "leave `architecture` out."
+        )
+    network.load_state_dict(fitting, strict=False)
+    modules = sorted({".".join(name.split(".")[:2]) for name in missing})
+    logger.info("%s: %d tensors; fresh: %s", file.path.name, len(fitting), ", ".join(modules))
 
 
 def _as_trained(arch: Architecture, config: TrainConfig) -> Architecture:

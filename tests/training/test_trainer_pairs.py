@@ -149,6 +149,35 @@ def test_matched_says_in_its_checkpoint_who_sees_the_carried_frames(tmp_path):
     assert starting_network(begun).architecture.carried_input == "with_portrait"
 
 
+def test_another_architecture_takes_over_what_fits_and_begins_the_rest_fresh(tmp_path, caplog):
+    """Larger pictures (a wider SFM), other audio tokens: all of UNets and face locator stays."""
+    Trainer(config(tmp_path, data=write_clips(tmp_path / "data"), steps=1)).run()
+    start = tmp_path / "run/step-000001" / NETWORK
+    assert SMALL.sfm_width is not None
+    wider = dataclasses.replace(SMALL, sfm_width=2 * SMALL.sfm_width, audio_hidden=2 * SMALL.audio_hidden)
+    with caplog.at_level("INFO"):
+        grown = starting_network(config(tmp_path, start=start, architecture=wider))
+    before = starting_network(config(tmp_path, start=start, architecture=None)).state_dict()
+    fresh = starting_network(config(tmp_path, architecture=wider)).state_dict()
+    other = {name for name, value in grown.state_dict().items() if value.shape != before[name].shape}
+    assert other and all(name.startswith(("adapter.self_", "adapter.audio_")) for name in other)
+    for name, value in grown.state_dict().items():
+        assert torch.equal(value, fresh[name] if name in other else before[name]), name
+    assert "fresh: adapter.audio_projection, adapter.self_adaptive_filter" in caplog.text
+
+
+def test_a_start_of_which_too_little_fits_is_refused(tmp_path):
+    Trainer(config(tmp_path, data=write_clips(tmp_path / "data"), steps=1)).run()
+    channels = tuple(2 * width for width in SMALL.channels)
+    run = config(
+        tmp_path,
+        start=tmp_path / "run/step-000001" / NETWORK,
+        architecture=dataclasses.replace(SMALL, channels=channels),
+    )
+    with pytest.raises(ValueError, match=r"`architecture` shares \d+ of \d+ tensors with .* Accepted: half"):
+        starting_network(run)
+
+
 def test_rates_slow_a_part_down_and_0_leaves_it_as_it_is(tmp_path):
     data = write_clips(tmp_path / "data")
     run = config(tmp_path, data=data, rates=Rates(spatial=0.0, motion=0.5), steps=1)
