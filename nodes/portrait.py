@@ -167,7 +167,7 @@ def portrait_of(
     """A portrait of `size` (H, W) from an IMAGE (1, H0, W0, 3). Raises ValueError naming the socket."""
     if len(image) != 1:
         raise ValueError(f"`image` holds {len(image)} pictures; SINGER needs one portrait. Pick one of them.")
-    picture = from_tensor(image[0, ..., :3].permute(2, 0, 1))  # H W C -> C H W
+    picture = from_tensor(image[0].permute(2, 0, 1))  # H W C -> C H W
     faces = None if face.landmarks is None else _faces(face.landmarks, picture)
     return prepare_portrait(
         picture,

@@ -1,12 +1,15 @@
-"""Files that appear whole or not at all, and what tells them apart."""
+"""Files of users: found, read as text, written whole or not at all, and told apart."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
+import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -25,6 +28,36 @@ def write_text(path: Path, text: str) -> Path:
     with renamed_on_success(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
+
+
+def read_text(path: Path) -> str:
+    """The text of a file. Raises ValueError where it is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path.name} is no UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}. Save it "
+            "as UTF-8."
+        ) from error
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds. Raises ValueError where it is none."""
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path.name} is not JSON ({error}). Write it again.") from error
+
+
+def files_below(root: Path, pattern: str = "*") -> Iterator[Path]:
+    """Files in `root` and its folders, however deep, in a stable order; links are followed, once each."""
+    seen: set[str] = set()
+    for folder, subfolders, _ in os.walk(root, followlinks=True):
+        seen.add(os.path.realpath(folder))
+        subfolders[:] = sorted(
+            name for name in subfolders if os.path.realpath(os.path.join(folder, name)) not in seen
+        )
+        yield from sorted(path for path in Path(folder).glob(pattern) if path.is_file())
 
 
 def file_hash(path: Path) -> str:

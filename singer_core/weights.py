@@ -29,7 +29,10 @@ _SAFETENSORS_DTYPES = {
 
 _TORCH_MAGIC = (b"PK\x03\x04", b"\x80")  # a zip file, or a pickle as before PyTorch 1.6
 # What PyTorch's unpickler raises on bytes that mean nothing.
-_DAMAGED = (RuntimeError, EOFError, ValueError, OSError, LookupError, TypeError, AttributeError, struct.error)
+_DAMAGED = (
+    *(RuntimeError, EOFError, ValueError, OSError, LookupError, TypeError, AttributeError),
+    *(struct.error, zipfile.BadZipFile),
+)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from singer_core.audio.wav2vec2 import load_wav2vec2
+from singer_core.cli.batch import read_jobs
 from singer_core.files import file_hash
+from singer_core.network.autoencoder import load_autoencoder
+from singer_core.training.config import read_config
 from singer_core.weights import WeightFile, open_weights, save_weights
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "b": torch.ones(4, dtype=torch.float16)}
@@ -51,6 +55,31 @@ def test_a_truncated_file_is_damaged(file, kept):
     file.write_bytes(content[:kept])
     with pytest.raises(RuntimeError, match=r"net\.\w+ .*(damaged|plain tensors)"):
         open_weights(file)
+
+
+def test_a_file_that_claims_to_span_disks_is_damaged(tmp_path):
+    torch.save(STATE, tmp_path / "net.pth")
+    content = bytearray((tmp_path / "net.pth").read_bytes())
+    content[content.rindex(b"PK\x06\x07") + 16] = 2  # of the locator: how many disks there are
+    (tmp_path / "net.pth").write_bytes(content)
+    with pytest.raises(RuntimeError, match=r"net\.pth .*damaged.* span"):
+        open_weights(tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize(
+    ("read", "name"),
+    [
+        (load_autoencoder, "config.json"),
+        (load_wav2vec2, "config.json"),
+        (lambda folder: read_config(folder / "run.toml"), "run.toml"),
+        (lambda folder: read_jobs(folder / "jobs.jsonl"), "jobs.jsonl"),
+    ],
+)
+def test_settings_that_are_not_utf_8_are_named(tmp_path, read, name):
+    torch.save(STATE, tmp_path / "pytorch_model.bin")
+    (tmp_path / name).write_bytes('{"näme": 1}'.encode("latin-1"))
+    with pytest.raises(ValueError, match=rf"{name}.* is no UTF-8 text: byte 3 is 0xe4\. Save it as UTF-8"):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from ..downloads import FILES, ModelFile
+from ..files import files_below
 from ..progress import Progress, unwatched
 from .chunks import ChunkedSeparator
 from .hdemucs import load_hdemucs
@@ -81,7 +82,7 @@ def find_separator_file(name: str, folders: Sequence[Path]) -> Path | None:
     file, cache = kind.file, Path(torch.hub.get_dir()) / "torchaudio" / "models"
     for folder in (*folders, cache):
         for accepted in (file.target, *kind.names):
-            for path in sorted(Path(folder).rglob(accepted)):
+            for path in files_below(Path(folder), accepted):
                 return path
     searched = ", ".join(str(folder) for folder in folders) or "no folder given"
     raise FileNotFoundError(

@@ -11,7 +11,6 @@ which gives the reference's numbers; longer songs run in overlapping windows (er
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..files import read_json
 from ..libraries import require
 from ..progress import Progress, unwatched
 from ..weights import State, load_state
@@ -265,7 +265,7 @@ def load_wav2vec2(path: Path) -> tuple[Wav2Vec2Model, bool]:
     """
     weights = _find_weights(path)
     state = rename_keys(_read_state(weights))
-    given = _read_json(weights.parent / "config.json") if path.is_dir() else {}
+    given = _settings(weights.parent / "config.json") if path.is_dir() else {}
     settings = given if "hidden_size" in given else infer_config(state)
     return build_wav2vec2(settings, state), _normalises(weights.parent if path.is_dir() else None, settings)
 
@@ -362,11 +362,11 @@ def _read_state(path: Path) -> State:
     return load_state(path)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def _settings(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}
 
 
 def _normalises(folder: Path | None, settings: dict[str, Any]) -> bool:
     """`do_normalize` of the folder's preprocessor; true, as of the base models, where it says nothing."""
-    extractor = _read_json(folder / "preprocessor_config.json") if folder else {}
+    extractor = _settings(folder / "preprocessor_config.json") if folder else {}
     return bool(extractor.get("do_normalize", True))

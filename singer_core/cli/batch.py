@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import write_text
+from ..files import read_text, write_text
 from ..settings import Job, required, setting
 from . import sing
 from .arguments import flat, parse
@@ -124,7 +124,7 @@ def read_jobs(path: Path) -> list[Line]:
         raise FileNotFoundError(f"There is no file {path}. Give one with a JSON object a line.")
     lines: list[Line] = []
     defaults: dict[str, Any] = {}
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, text in enumerate(read_text(path).splitlines(), 1):
         if not text.strip():
             continue
         try:

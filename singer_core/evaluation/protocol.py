@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import __version__
-from ..files import renamed_on_success, write_text
+from ..files import read_text, renamed_on_success, write_text
 from ..portrait.image import read_image
 from ..processes import shared_state
 from .distance import frechet_distance
@@ -118,7 +118,7 @@ def find_pairs(folder: Path) -> list[Pair]:
     listed = folder / "test.txt"
     names = sorted(set(made) & set(true))
     if listed.is_file():
-        wanted = [line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
+        wanted = [line.strip() for line in read_text(listed).splitlines() if line.strip()]
         absent = [name for name in wanted if name not in names]
         if absent:
             raise ValueError(

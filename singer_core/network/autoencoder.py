@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 from torch import Tensor
 
 from .. import constants
+from ..files import read_json
 from ..weights import WeightFile, open_weights
 from .memory import in_batches
 
@@ -74,7 +74,7 @@ def load_autoencoder(
         config_path = path / "config.json"
         if not config_path.is_file():
             raise FileNotFoundError(f"{path} has no config.json. Name a diffusers VAE folder or a VAE file.")
-        config = json.loads(config_path.read_text(encoding="utf-8"))
+        config = read_json(config_path)
         file = _weights_of(path)
     state = {key: value.to(dtype) for key, value in _state(open_weights(file)).items()}
     vae = build_autoencoder(state, config, name=file.name)

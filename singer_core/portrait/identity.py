@@ -6,7 +6,6 @@ The network is in iresnet.py. Small models read nine colours of the picture inst
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional as F
 
+from ..files import files_below
 from ..weights import open_weights
 from .image import to_tensor
 from .iresnet import IResNet, build, is_iresnet, read_onnx
@@ -44,7 +44,7 @@ def find_identity_file(folders: Iterable[str | PathLike[str]]) -> Path:
     tried: list[Path] = []
     for pattern in ("*.safetensors", ONNX_NAME):
         for root in roots:
-            for path in _below(root, pattern):
+            for path in files_below(root, pattern):
                 if path.suffix == ".onnx" or _holds_iresnet(path):
                     return path
                 tried.append(path)
@@ -167,15 +167,6 @@ def mean_colours(small: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     """The same of a picture (3, h, w) at the masks' size."""
     weights = masks / masks.sum(1, keepdim=True).clamp_min(1e-6)
     return (weights @ small.flatten(1).T * 2 - 1).flatten()
-
-
-def _below(root: Path, pattern: str) -> list[Path]:
-    """Files below `root`, links followed, in a stable order."""
-    found: list[Path] = []
-    for folder, subfolders, _ in os.walk(root, followlinks=True):
-        subfolders.sort()
-        found += sorted(path for path in Path(folder).glob(pattern) if path.is_file())
-    return found
 
 
 def _holds_iresnet(path: Path) -> bool:

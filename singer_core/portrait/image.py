@@ -1,11 +1,13 @@
-"""Pictures as users have them -> upright 8-bit RGB, transparency kept aside.
+"""Pictures as users have them -> upright 8-bit sRGB, transparency kept aside.
 
 Not here: faces (landmarks.py), crops (crop.py).
 """
 
 from __future__ import annotations
 
+import io
 import logging
+import struct
 import warnings
 from dataclasses import dataclass
 from os import PathLike
@@ -14,13 +16,24 @@ from pathlib import Path
 import numpy as np
 import torch
 from einops import rearrange
-from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageChops, ImageCms, UnidentifiedImageError
 
 log = logging.getLogger(__name__)
 
 MIN_SIDE = 32  # below this a face has too few pixels for the 64 x 64 masks to mean anything
 MAX_PIXELS = 1 << 26  # 67 megapixels: 0.8 GB as float32, and below Pillow's own decompression-bomb warning
 BACKGROUND = (255, 255, 255)  # what transparent parts are shown on
+
+# EXIF's orientation -> what turns such a picture upright
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True)
@@ -39,9 +52,10 @@ def read_image(path: str | PathLike[str]) -> Image.Image:
 def read_picture(path: str | PathLike[str]) -> Picture:
     """Decode a picture file of any Pillow format and colour mode.
 
-    The EXIF orientation is applied, the first frame of an animation is used (with a warning), transparent
-    parts are shown on white. Raises FileNotFoundError for a missing file; ValueError for a file that is no
-    picture, is damaged, has more than `MAX_PIXELS` pixels or a side shorter than `MIN_SIDE`.
+    The EXIF orientation is applied, colours of another profile become sRGB, the first frame of an animation
+    is used (with a warning), transparent parts are shown on white. Raises FileNotFoundError for a missing
+    file; ValueError for a file that is no picture, is damaged, has more than `MAX_PIXELS` pixels or a side
+    shorter than `MIN_SIDE`.
     """
     path = Path(path)
     if not path.is_file():
@@ -56,7 +70,7 @@ def read_picture(path: str | PathLike[str]) -> Picture:
                 log.warning("%s is an animation; its first frame is used.", path.name)
                 image.seek(0)
             image.load()
-            return to_picture(ImageOps.exif_transpose(image))
+            return to_picture(_in_srgb(_upright(image)))
     except UnidentifiedImageError as error:
         raise ValueError(f"{path.name} is not a picture Pillow can read. Use PNG, JPEG or WebP.") from error
     except Image.DecompressionBombError as error:
@@ -100,13 +114,46 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
 
 
 def from_tensor(pixels: torch.Tensor) -> Image.Image:
-    """(3, H, W) in [0, 1] -> RGB picture, rounded to 8 bits. Raises ValueError for another shape or NaN."""
-    if pixels.ndim != 3 or pixels.shape[0] != 3:
+    """(3, H, W) in [0, 1] -> RGB picture, rounded to 8 bits; a fourth channel is alpha: shown on white.
+
+    Raises ValueError for another shape or NaN.
+    """
+    if pixels.ndim != 3 or pixels.shape[0] not in (3, 4):
         raise ValueError(f"A picture tensor has shape {tuple(pixels.shape)}; (3, H, W) is accepted.")
     if not torch.isfinite(pixels).all():
         raise ValueError("The picture tensor holds NaN or Inf; values in [0, 1] are accepted.")
     levels = (pixels.detach().cpu().float().clamp(0, 1) * 255).round().to(torch.uint8)
-    return Image.fromarray(rearrange(levels, "c H W -> H W c").contiguous().numpy())
+    image = Image.fromarray(rearrange(levels, "c H W -> H W c").contiguous().numpy())
+    return image if image.mode == "RGB" else to_picture(image).image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF says; damaged EXIF says nothing."""
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except (SyntaxError, ValueError, TypeError, LookupError, struct.error) as error:
+        log.warning("The picture's EXIF is damaged and is ignored: %s", error)
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """The picture's colours in sRGB; a profile that cannot be read is ignored, with a warning."""
+    profile = image.info.get("icc_profile")
+    if image.mode in ("P", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+    if not profile or image.mode not in ("RGB", "RGBA", "CMYK", "L"):
+        return image
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "sRGB" in ImageCms.getProfileDescription(source):
+            return image
+        mode = "RGBA" if image.mode == "RGBA" else "RGB"
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=mode)
+    except (ImageCms.PyCMSError, OSError) as error:
+        log.warning("The picture's colour profile is ignored: %s", error)
+        return image
+    return converted or image
 
 
 def _check_size(image: Image.Image, name: str) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..files import write_text
+from ..files import read_json, write_text
 
 POINTS = 478
 
@@ -104,12 +104,7 @@ def read_landmarks(path: str | PathLike[str], size: tuple[int, int] | None = Non
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No landmark file at {path}. See docs/portrait.md for how to make one.")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"{path.name} is not JSON ({error}). See docs/portrait.md for the format."
-        ) from error
+    data = read_json(path)
     width, height = _size_of(data, path.name)
     points = [_points(face, i, path.name) for i, face in enumerate(data["faces"])]
     own = (width, height) if size is None else size

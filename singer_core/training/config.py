@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from .. import constants
+from ..files import read_text
 from ..network.architecture import Architecture
 from ..settings import NoiseSchedule, required, setting
 
@@ -178,7 +179,7 @@ def read_config(path: Path) -> TrainConfig:
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no configuration {path}. Two examples are in docs/training.md.")
-    text = path.read_text(encoding="utf-8")
+    text = read_text(path)
     try:
         values = json.loads(text) if path.suffix == ".json" else _toml(text)
     except ValueError as error:

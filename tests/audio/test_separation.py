@@ -232,6 +232,16 @@ def test_files_are_found_in_subfolders_and_none_needs_no_file(tmp_path):
         find_separator_file("spleeter", [tmp_path])
 
 
+def test_files_are_found_behind_links_to_folders_even_in_a_circle(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "Kim_Vocal_2.onnx").write_bytes(b"")
+    models = tmp_path / "audio_separation"
+    models.mkdir()
+    (models / "x").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (models / "again").symlink_to(models, target_is_directory=True)
+    assert find_separator_file("kim_vocal_2", [models]) == models / "x" / "Kim_Vocal_2.onnx"
+
+
 def test_weights_in_torchaudios_own_cache_are_found(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     (tmp_path / "torchaudio" / "models").mkdir(parents=True)

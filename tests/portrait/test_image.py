@@ -53,6 +53,84 @@ def test_exif_orientation_is_applied(tmp_path: Path, pixels: np.ndarray, orienta
     assert np.array_equal(np.asarray(read_image(tmp_path / "a.png")), upright(pixels))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_damaged_exif_is_ignored(tmp_path: Path, pixels: np.ndarray) -> None:
+    exif, rng = Image.Exif(), np.random.default_rng(0)
+    exif.update({0x010F: "Maker", 0x0112: 6, 0x011A: (72, 1), 0x8769: {36864: b"0230", 37386: (35, 10)}})
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif)
+    whole = (tmp_path / "a.jpg").read_bytes()
+    block = whole.index(exif.tobytes()[6:])
+    for _ in range(300):
+        mutated = bytearray(whole)
+        for at in rng.integers(8, len(exif.tobytes()) - 6, 4):
+            mutated[block + at] = rng.choice([0, 1, 255])
+        (tmp_path / "b.jpg").write_bytes(mutated)
+        assert sorted(read_image(tmp_path / "b.jpg").size) == [40, 56]
+
+
+# Primaries adapted to D50 (Adobe RGB (1998), ROMM RGB / ProPhoto), with their gamma
+PROFILES = {
+    "Adobe RGB": (
+        [(0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457)],
+        2.2,
+    ),
+    "ProPhoto": ([(0.79767, 0.28804, 0.0), (0.13519, 0.71188, 0.0), (0.03134, 0.00009, 0.82491)], 1.8),
+}
+SRGB = np.array([(0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.71410)]).T
+
+
+def icc_profile(name: str) -> bytes:
+    """A display profile of three primaries and a gamma (ICC.1, version 2)."""
+
+    def fixed(*values: float) -> bytes:
+        return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
+
+    primaries, gamma = PROFILES[name]
+    tags = {b"wtpt": b"XYZ \0\0\0\0" + fixed(0.9642, 1.0, 0.8249)}
+    for colour, xyz in zip("rgb", primaries, strict=True):
+        tags[f"{colour}XYZ".encode()] = b"XYZ \0\0\0\0" + fixed(*xyz)
+        tags[f"{colour}TRC".encode()] = b"curv\0\0\0\0" + struct.pack(">IHxx", 1, round(gamma * 256))
+    text = name.encode() + b"\0"
+    tags[b"desc"] = b"desc\0\0\0\0" + struct.pack(">I", len(text)) + text + bytes(78 + -len(text) % 4)
+    start, table, body = 132 + 12 * len(tags), b"", b""
+    for sign, data in tags.items():
+        table += sign + struct.pack(">II", start + len(body), len(data))
+        body += data + bytes(-len(data) % 4)
+    size = struct.pack(">I", start + len(body))
+    head = size + b"test\x02\x10\0\0mntrRGB XYZ " + bytes(12) + b"acsp" + bytes(28) + fixed(0.9642, 1, 0.8249)
+    return head + bytes(128 - len(head)) + struct.pack(">I", len(tags)) + table + body
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+@pytest.mark.parametrize("name", PROFILES)
+def test_colours_of_other_profiles_become_srgb(tmp_path: Path, name: str, mode: str) -> None:
+    colours = np.array([(210, 60, 50), (128, 128, 128), (190, 140, 110), (60, 90, 160)])
+    primaries, gamma = PROFILES[name]
+    part = colours / 255
+    light = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4) @ SRGB.T
+    encoded = (light @ np.linalg.inv(np.array(primaries)).clip(-9, 9)).clip(0, 1) ** (1 / gamma) * 255
+    stored = np.repeat(np.repeat(encoded.round().astype(np.uint8)[None], 40, 0), 10, 1)
+    image = Image.fromarray(stored)
+    image = image.quantize(16) if mode == "P" else image.convert(mode)
+    image.save(tmp_path / "a.png", icc_profile=icc_profile(name))
+    read = np.asarray(read_image(tmp_path / "a.png"))[20, 5::10].astype(int)
+    assert np.abs(read - colours).max() <= 3
+
+
+def test_profiles_that_mean_nothing_are_ignored(tmp_path: Path, pixels: np.ndarray, caplog) -> None:
+    Image.fromarray(pixels).save(tmp_path / "a.png", icc_profile=b"no profile")
+    assert np.array_equal(np.asarray(read_image(tmp_path / "a.png")), pixels)
+    assert "profile is ignored" in caplog.text
+
+
+def test_transparent_parts_of_tensors_are_white(pixels: np.ndarray) -> None:
+    alpha = np.zeros((40, 56), np.uint8)
+    alpha[:, 28:] = 255
+    image = from_tensor(torch.from_numpy(np.dstack([pixels, alpha])).permute(2, 0, 1) / 255)
+    assert (np.asarray(image)[:, :28] == 255).all()
+    assert np.array_equal(np.asarray(image)[:, 28:], pixels[:, 28:])
+
+
 def test_transparent_parts_are_white_and_alpha_is_kept(tmp_path: Path, pixels: np.ndarray) -> None:
     alpha = np.zeros((40, 56), np.uint8)
     alpha[:, 28:] = 255
