@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 
 import comfy.model_management
 import comfy.utils
+import folder_paths
 
 FOLDER = Path(__file__).resolve().parent.parent / "singer_core"
 TICKS = 1000  # of a progress bar
@@ -37,12 +38,18 @@ def provide() -> None:
 
 
 def needs_library(execute: Callable[P, T]) -> Callable[P, T]:
-    """For `execute` of a node, which calls the library: says what to install where a package is missing."""
+    """For `execute` of a node, which calls the library: temporary files lie in ComfyUI's temporary folder.
+
+    Says what to install where a package is missing.
+    """
 
     @functools.wraps(execute)
     def run(*given: P.args, **named: P.kwargs) -> T:
+        from singer_core.files import scratch_in  # after `provide`
+
         try:
-            return execute(*given, **named)
+            with scratch_in(Path(folder_paths.get_temp_directory())):
+                return execute(*given, **named)
         except ModuleNotFoundError as error:
             package = _PYPI.get(error.name or "", error.name)
             raise RuntimeError(

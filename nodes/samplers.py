@@ -14,6 +14,7 @@ from torch import Tensor
 
 from singer_core import constants
 from singer_core.network.conditions import PORTRAIT_ONLY
+from singer_core.network.memory import widest_float
 from singer_core.render.sampler import rescaled
 from singer_core.settings import SamplingSettings, SingerOptions
 
@@ -146,8 +147,8 @@ def sample_ddim(
         _levels(model.inner_model.inner_model.model_sampling, sigmas)
     ):
         root = (1 + sigma.square()).sqrt()
-        denoised = model((scaled.double() * root).float(), sigma.float() * row, **(extra_args or {}))
-        v = (scaled.double() / root - denoised.double()) * root / sigma
+        denoised = model((scaled.to(root.dtype) * root).float(), sigma.float() * row, **(extra_args or {}))
+        v = (scaled.to(root.dtype) / root - denoised.to(root.dtype)) * root / sigma
         clean = alpha.sqrt() * scaled - (1 - alpha).sqrt() * v
         noise = alpha.sqrt() * v + (1 - alpha).sqrt() * scaled
         scaled = (following.sqrt() * clean + (1 - following).sqrt() * noise).float()
@@ -158,12 +159,12 @@ def sample_ddim(
 
 
 def _levels(sampling: ModelSamplingDiscrete, sigmas: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """(sigma, share of signal, share after the step) of each step, float64; `sigmas` may end anywhere.
+    """(sigma, share of signal, share after the step) of each step, in wide floats; `sigmas` may end anywhere.
 
     On the authors' own time steps, where the number of steps does not divide 1000, a step ends where their
     scheduler lets it end: not quite where the next begins.
     """
-    sigmas, steps = sigmas.double(), len(sigmas) - 1
+    sigmas, steps = sigmas.to(widest_float(sigmas.device)), len(sigmas) - 1
     alphas = 1 / (1 + sigmas.square())
     zero_snr = getattr(sampling, "zsnr", False) and float(sigmas[0]) >= float(sampling.sigma_max) * (1 - 1e-5)
     ends = _authors_ends(sampling, sigmas)
@@ -179,7 +180,7 @@ def _authors_ends(sampling: ModelSamplingDiscrete, sigmas: Tensor) -> list[Tenso
     found = sampling.timestep(sigmas[:-1].float()).tolist()
     if found != trailing or float(sigmas[-1]) != 0:
         return None
-    table = 1 / (1 + sampling.sigmas.double().square())
+    table = 1 / (1 + sampling.sigmas.to(sigmas).square())
     one = torch.ones_like(table[0])
     ends = [time - total // steps for time in trailing]
     return [table[end].to(sigmas) if end >= 0 else one.to(sigmas) for end in ends]

@@ -66,15 +66,13 @@ class Landmarks(TypedDict):
 
 
 def to_waveform(audio: Input.Audio | None, socket: str) -> Waveform:
-    """The sound of an AUDIO socket. Raises ValueError where there is none, or several, or it is silent."""
+    """The sound of an AUDIO socket. Raises ValueError where there is none, or several."""
     if audio is None or audio["waveform"].numel() == 0:
         raise ValueError(f"`{socket}` is empty. Load a song with sound.")
     samples = audio["waveform"]
     if len(samples) != 1:
         raise ValueError(f"`{socket}` holds {len(samples)} sounds; one is accepted. Send them one by one.")
-    waveform = Waveform(samples[0].float().cpu(), int(audio["sample_rate"]))
-    check_waveform(waveform, f"`{socket}`")
-    return waveform
+    return check_waveform(Waveform(samples[0].float().cpu(), int(audio["sample_rate"])), f"`{socket}`")
 
 
 def to_audio(waveform: Waveform) -> Input.Audio:

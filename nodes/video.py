@@ -16,6 +16,7 @@ from comfy_api.latest import InputImpl, io
 from torch import Tensor
 
 from singer_core.audio.waveform import Waveform, write_wave
+from singer_core.files import scratch_folder
 from singer_core.portrait.portrait import Portrait
 from singer_core.render.canvas import Canvas, bare, in_one_picture, pasted, side_by_side
 from singer_core.render.video import VideoWriter
@@ -165,7 +166,7 @@ def write_video(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"singer_{secrets.token_hex(8)}.mp4"
     bar = comfy.utils.ProgressBar(frames)
-    with tempfile.TemporaryDirectory(prefix="singer-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="singer-", dir=scratch_folder()) as scratch:
         sound = None if audio is None else _sound(audio, audio_start, Path(scratch) / "song.wav")
         with VideoWriter(path, canvas.size, fps, frames=frames, audio=sound, crf=crf) as writer:
             count = decoded_at_once(vae, latents)

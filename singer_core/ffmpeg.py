@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from .files import scratch_folder
+
 
 class Ffmpeg:
     """A running ffmpeg: its pipes, and what it has said so far."""
@@ -44,7 +46,7 @@ def running(options: Sequence[str], fed: bool = False, level: str = "error") -> 
     level  of ffmpeg's messages
     Raises as `ffmpeg_program`.
     """
-    with tempfile.TemporaryFile() as words:
+    with tempfile.TemporaryFile(dir=scratch_folder()) as words:
         process = subprocess.Popen(
             [ffmpeg_program(), "-hide_banner", "-nostdin", "-v", level, *options],
             stdin=subprocess.PIPE if fed else subprocess.DEVNULL,

@@ -8,8 +8,27 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
+
+_SCRATCH: ContextVar[str | None] = ContextVar("scratch", default=None)
+
+
+@contextlib.contextmanager
+def scratch_in(folder: Path) -> Iterator[None]:
+    """Temporary files of what runs inside lie in this folder, made where missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    before = _SCRATCH.set(str(folder))
+    try:
+        yield
+    finally:
+        _SCRATCH.reset(before)
+
+
+def scratch_folder() -> str | None:
+    """Where temporary files go: the folder of `scratch_in`; None = the system's, or what TMPDIR names."""
+    return _SCRATCH.get()
 
 
 @contextlib.contextmanager

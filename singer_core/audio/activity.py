@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -13,13 +16,16 @@ from .scratch import release_pages, scratch_array
 from .waveform import Waveform
 
 SILENCE_DB = -100.0  # what digital silence counts as, re full scale
-VOICE_FLOOR_DB = -60.0  # a stem that stays below holds no voice
+VOICE_FLOOR_DB = -60.0  # what stays below is no voice: hiss, bleed, digital silence
 THRESHOLD_DB = 24.0  # a frame this far below the loud ones is half active
 SOFTNESS_DB = 8.0  # width of the ramp from 0 to 1
 BRIDGE_SECONDS = 0.24  # shorter pauses belong to the phrase: consonants, breath
 BURST_SECONDS = 0.12  # shorter sounds are bleed of drums
 LEVEL_SECONDS = 3.0  # window of the levelling: about a phrase
 LEVEL_RANGE_DB = 12.0  # the most that levelling changes
+HUSH_RATE, HUSH_FRAMES = 50, 25  # of half a second and more below the floor, 20 ms a frame, nothing is heard
+
+log = logging.getLogger(__name__)
 
 
 def loudness_curve(waveform: Waveform, fps: float, frames: int | None = None) -> torch.Tensor:
@@ -40,6 +46,40 @@ def loudness_curve(waveform: Waveform, fps: float, frames: int | None = None) ->
         samples = (ends - torch.tensor(edges[first:last])).clamp_min(1)  # the last frame may be cut short
         power[first:last] = (sums[marks].diff() / samples).float()
     return 10 * power.clamp_min(10 ** (SILENCE_DB / 10)).log10()
+
+
+def hushed(sound: Waveform) -> Waveform:
+    """The sound as a singer hears it: zeros where it stays below the floor for half a second or more.
+
+    Features are normalised over the song, which would lift the hiss of a silent stem to the level of a voice.
+    """
+    silent = loudness_curve(sound, HUSH_RATE) <= VOICE_FLOOR_DB
+    quiet = list(rests(silent, HUSH_FRAMES))
+    if silent.all():
+        log.warning(
+            "The voice stays below %g dB and counts as silence: the mouth stays closed.", VOICE_FLOOR_DB
+        )
+    if not quiet:
+        return sound
+    out, start = scratch_array((sound.channels, sound.length)), 0
+    for block in sound.blocks():
+        out[:, start : start + block.shape[1]] = block.numpy()
+        start += block.shape[1]
+        release_pages(out)
+    for rest in quiet:
+        out[:, rest.start * sound.rate // HUSH_RATE : rest.stop * sound.rate // HUSH_RATE] = 0
+        release_pages(out)
+    return Waveform(torch.from_numpy(out.view(np.ndarray)), sound.rate, out)
+
+
+def rests(silent: torch.Tensor, shortest: int) -> Iterator[range]:
+    """Stretches of at least `shortest` frames that are silent; (s,) bool."""
+    position = 0
+    for is_silent, group in itertools.groupby(silent.tolist()):
+        count = sum(1 for _ in group)
+        if is_silent and count >= shortest:
+            yield range(position, position + count)
+        position += count
 
 
 def vocal_activity(vocals: Waveform, fps: float, frames: int | None = None) -> torch.Tensor:

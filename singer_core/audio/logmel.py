@@ -7,6 +7,7 @@ import torch
 
 from ..libraries import require
 from ..progress import Progress, unwatched
+from .activity import hushed
 from .features import (
     RATE,
     AudioFeatures,
@@ -50,7 +51,7 @@ class LogMelFrontEnd:
         """Features of a song; the arguments are those of `Wav2Vec2FrontEnd.encode`."""
         frames = frame_count(waveform.length, waveform.rate, fps)
         total = padded_count(frames, clip_length)
-        song = normalised_song(waveform)
+        song = normalised_song(hushed(waveform))
         bank, window = self._bank().to(device), self._window().to(device)
         out = scratch_array((total, self.layers, self.width))
         for first in range(0, total, BLOCK_FRAMES):

@@ -8,18 +8,20 @@ import tempfile
 
 import numpy as np
 
+from ..files import scratch_folder
+
 IN_MEMORY_BYTES = 32 * 2**20  # up to here an array stays in RAM: a minute of 44.1 kHz stereo is 21 MB
 
 
 def scratch_array(shape: tuple[int, ...]) -> np.ndarray:
     """A writable float32 array of zeros.
 
-    It lies in RAM or, above `IN_MEMORY_BYTES`, in a temporary file (in the folder that the variable TMPDIR
-    names) that vanishes with the array.
+    It lies in RAM or, above `IN_MEMORY_BYTES`, in a temporary file (see `scratch_folder`) that vanishes with
+    the array.
     """
     if 4 * math.prod(shape) <= IN_MEMORY_BYTES:
         return np.zeros(shape, np.float32)
-    with tempfile.TemporaryFile(prefix="singer-") as file:
+    with tempfile.TemporaryFile(prefix="singer-", dir=scratch_folder()) as file:
         return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
 
 

@@ -23,8 +23,10 @@ import torch.nn.functional as F
 
 from ..files import read_json
 from ..libraries import require
+from ..network.memory import widest_float
 from ..progress import Progress, unwatched
 from ..weights import State, load_state
+from .activity import hushed
 from .features import (
     RATE,
     AudioFeatures,
@@ -109,7 +111,8 @@ class Wav2Vec2FrontEnd:
         """
         frames = frame_count(waveform.length, waveform.rate, fps)
         total = padded_count(frames, clip_length)
-        song = normalised_song(waveform, padding_samples(total - frames, fps), self.normalise)
+        padding = padding_samples(total - frames, fps)
+        song = normalised_song(hushed(waveform), padding, self.normalise)
         if device is not None:
             self.model.to(device)
         features = self.encode_song(song, total, progress)
@@ -193,18 +196,18 @@ class ConvStack:
         norm = getattr(self._layers[0], "layer_norm", None)
         if not isinstance(norm, torch.nn.GroupNorm):
             return None
-        count = (self._song.length - kernel) // stride + 1
-        total = power = torch.zeros((), dtype=torch.float64, device=self._device)
+        count, wide = (self._song.length - kernel) // stride + 1, widest_float(self._device)
+        total = power = torch.zeros((), dtype=torch.float64)
         for first in range(0, count, CONV_BLOCK * 64):
             last = min(first + CONV_BLOCK * 64, count)
             samples = self._song.block(first * stride, (last - 1) * stride + kernel).to(self._device)
-            y = self._layers[0].conv(samples[None, None])[0].double()
-            total, power = total + y.sum(dim=1), power + y.square().sum(dim=1)
+            y = self._layers[0].conv(samples[None, None])[0].to(wide)
+            total, power = total + y.sum(dim=1).cpu(), power + y.square().sum(dim=1).cpu()
         mean = total / count
         variance = power / count - mean.square()
-        gain = norm.weight.double() * (variance.clamp_min(0) + norm.eps).rsqrt()
-        bias = norm.bias.double() - mean * gain
-        return gain.float()[:, None], bias.float()[:, None]
+        gain = norm.weight.cpu().double() * (variance.clamp_min(0) + norm.eps).rsqrt()
+        bias = norm.bias.cpu().double() - mean * gain
+        return gain.float()[:, None].to(self._device), bias.float()[:, None].to(self._device)
 
 
 def padding_samples(frames: int, fps: float) -> int:

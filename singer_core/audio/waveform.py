@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 import torch
 
-from ..files import renamed_on_success
+from ..files import renamed_on_success, scratch_folder
 from .decoding import BLOCK_FRAMES, AudioInfo, decode_blocks, probe, resample_blocks
 from .scratch import IN_MEMORY_BYTES, release_pages
 
@@ -85,7 +85,7 @@ def read_audio(path: str | Path, rate: int | None = None, mono: bool = False) ->
     returns  samples scaled by 1 / peak where a decoder overshoots 1. Long sounds lie in a temporary file.
 
     Raises FileNotFoundError for a missing file; ValueError for a file that is not sound, a rate or channel
-    count out of range, zero samples, silence, NaN or infinity, or less than 0.05 s.
+    count out of range, zero samples, NaN or infinity, or less than 0.05 s.
     """
     path = _existing(path)
     own_rate, channels, blocks = decode_blocks(path)
@@ -147,8 +147,11 @@ def resample(waveform: Waveform, rate: int) -> Waveform:
     )
 
 
-def check_waveform(waveform: Waveform, name: str = "the sound") -> None:
-    """Raise ValueError where a waveform from elsewhere breaks the rules of `read_audio`."""
+def check_waveform(waveform: Waveform, name: str = "the sound") -> Waveform:
+    """A waveform from elsewhere under the rules of `read_audio`: scaled by 1 / peak where it overshoots 1.
+
+    Raises ValueError where it breaks them.
+    """
     if waveform.samples.dim() != 2:
         shape = tuple(waveform.samples.shape)
         raise ValueError(f"{name} has shape {shape}; (channels, samples) is accepted. Reshape it.")
@@ -157,6 +160,7 @@ def check_waveform(waveform: Waveform, name: str = "the sound") -> None:
     for _ in checked:
         continue
     checked.report()
+    return waveform if checked.peak <= 1 else Waveform(waveform.samples / checked.peak, waveform.rate)
 
 
 class _Counted:
@@ -191,10 +195,6 @@ class _Counted:
             raise ValueError(
                 f"{self._name} is {length} long; at least {MIN_SECONDS} s is needed. Give a longer sound."
             )
-        if self.peak == 0.0:
-            raise ValueError(
-                f"{self._name} is silent: every sample is zero. Check the recording or its export."
-            )
         if self.full_scale > CLIPPED_PART * self.values:
             part = 100 * self.full_scale / self.values
             _log.warning(
@@ -204,7 +204,7 @@ class _Counted:
 
 def _collect(blocks: Iterator[np.ndarray], channels: int, rate: int, length: Callable[[], int]) -> Waveform:
     """Gather blocks into a waveform of exactly `length()` frames (asked after the last block), peak <= 1."""
-    with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES, prefix="singer-") as file:
+    with tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES, prefix="singer-", dir=scratch_folder()) as file:
         written, peak = 0, 0.0
         for block in blocks:
             file.write(np.ascontiguousarray(block, dtype=np.float32).tobytes())

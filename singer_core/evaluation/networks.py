@@ -73,7 +73,7 @@ def inception_features(footage: Footage, network: Any, device: torch.device) -> 
     for index, picture in enumerate(footage.pictures()):
         held.append(picture)
         if len(held) == INCEPTION_BATCH or index == footage.frames - 1:
-            rows.append(network(torch.stack(held).to(device), return_features=True).double().cpu())
+            rows.append(network(torch.stack(held).to(device), return_features=True).cpu().double())
             held = []
     return torch.cat(rows).numpy()
 
@@ -86,7 +86,7 @@ def i3d_features(footage: Footage, network: Callable[[Tensor], Tensor], device: 
         scaled = F.interpolate(clip.float(), (I3D_SIDE, I3D_SIDE), mode="bilinear", align_corners=False)
         batch = (scaled / 127.5 - 1).movedim(1, 0)[None]  # f c H W -> 1 c f H W
         logits = network(batch.to(device))
-        rows.append(logits.double().cpu().reshape(1, -1))
+        rows.append(logits.cpu().double().reshape(1, -1))
     if not rows:
         raise NotComputedError(f"{footage.name} has {footage.frames} frames; {WINDOW} make one window")
     return torch.cat(rows).numpy()

@@ -1,4 +1,4 @@
-"""Where the device's memory does not suffice: one retry with less at once, then words that help."""
+"""What a device lacks: memory (one retry with less at once, then words that help), or wide numbers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,15 @@ from torch import Tensor
 log = logging.getLogger(__name__)
 
 OutOfMemory: type[RuntimeError] = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """float64, or float32 where the device has no wider numbers (Apple's, Intel's Arc)."""
+    try:
+        torch.zeros((), dtype=torch.float64, device=device)
+    except (TypeError, RuntimeError):
+        return torch.float32
+    return torch.float64
 
 
 def in_batches(function: Callable[[Tensor], Tensor], x: Tensor, batch: int, what: str) -> Tensor:

@@ -25,7 +25,7 @@ MAX_PIXELS = 1 << 26  # 67 megapixels: 0.8 GB as float32, and below Pillow's own
 BACKGROUND = (255, 255, 255)  # what transparent parts are shown on
 
 # EXIF's orientation -> what turns such a picture upright
-_TURNS = {
+_TURNS: dict[object, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,

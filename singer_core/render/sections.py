@@ -7,13 +7,13 @@ middle of the rest, which are cross-faded in latents.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..audio.activity import rests
 from .pipeline import RenderedClip
 from .seams import cross_fade
 
@@ -48,7 +48,7 @@ def plan_sections(
     A song that never rests, or not long enough, is one section.
     """
     cuts, begin, shortest = [], 0, max(shortest, overlap)
-    for rest in _rests(activity[:frames], overlap):
+    for rest in rests(activity[:frames] < RESTING, overlap):
         middle = (rest.start + rest.stop) // 2
         if middle - begin >= shortest and frames - middle >= shortest:
             cuts.append(middle)
@@ -59,16 +59,6 @@ def plan_sections(
         Section(index, start, stop, overlap if index else 0)
         for index, (start, stop) in enumerate(zip(starts, stops, strict=True))
     ]
-
-
-def _rests(activity: Tensor, length: int) -> Iterator[range]:
-    """Stretches of at least `length` silent frames."""
-    position = 0
-    for silent, group in itertools.groupby((activity < RESTING).tolist()):
-        count = sum(1 for _ in group)
-        if silent and count >= length:
-            yield range(position, position + count)
-        position += count
 
 
 def join_sections(

@@ -39,7 +39,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ..files import renamed_on_success
+from ..files import renamed_on_success, scratch_folder
 from . import locks
 
 log = logging.getLogger(__name__)
@@ -164,12 +164,17 @@ class ClipStore:
 def work_folder(chosen: Path | None = None) -> Path:
     """Where renders are kept: the folder chosen, or one of this user in the system's temporary folder.
 
-    The latter honours TMPDIR. Nothing is created.
+    The latter honours TMPDIR; where nothing can be written there, it is `scratch_folder`'s. Nothing is
+    created.
     """
     if chosen is not None:
         return chosen
+    try:
+        base = tempfile.gettempdir()
+    except FileNotFoundError:
+        base = scratch_folder() or "."
     user = os.getuid() if hasattr(os, "getuid") else "user"
-    return Path(tempfile.gettempdir()) / f"singer-{user}"
+    return Path(base) / f"singer-{user}"
 
 
 def clean(root: Path, days: float = KEEP_DAYS, gigabytes: float = KEEP_GIGABYTES) -> list[Path]:

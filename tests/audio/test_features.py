@@ -64,6 +64,20 @@ def test_log_mel_does_not_depend_on_volume(noise):
     torch.testing.assert_close(loud, soft, atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("db", [-np.inf, -65])
+def test_a_stem_without_voice_is_silence(db, noise, caplog):
+    stem = Waveform(noise(1, 32_000, gain=1).samples * 10 ** (db / 20), 16_000)
+    assert (LogMelFrontEnd(4, 32).encode(stem, 25).features == -2).all()
+    assert "the mouth stays closed" in caplog.text
+
+
+def test_a_long_intro_without_voice_is_silence_before_and_behind_the_floor(noise):
+    voice, hiss = noise(1, 16_000, gain=0.002), noise(1, 160_000, gain=0.0005, seed=1)  # -54 and -66 dB
+    song = Waveform(torch.cat([hiss.samples, voice.samples], 1), 16_000)
+    features = LogMelFrontEnd(4, 32).encode(song, 25).features
+    assert (features[:249] == -2).all() and features[251:275].mean() > 0.1
+
+
 def test_log_mel_puts_a_tone_into_its_band_and_frame(sine):
     tone = sine(16000, 2.0, hertz=1000)
     tone[:16000] = 0
