@@ -22,7 +22,7 @@ from PIL import Image
 from singer_core.audio.features import AudioFeatures
 from singer_core.cli import demo
 from singer_core.evaluation import fidelity
-from singer_core.evaluation.evaluate import HIGHEST_PSNR
+from singer_core.evaluation.measures import HIGHEST_PSNR
 from singer_core.files import write_text
 from singer_core.network.autoencoder import Autoencoder, load_autoencoder
 from singer_core.network.backbone import SingerNetwork

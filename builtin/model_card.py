@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from singer_core.evaluation.metric import heading
+from singer_core.evaluation.measures import BY_KEY
 from singer_core.files import write_text
 
 from . import films
@@ -91,7 +91,7 @@ def command_rows(made: Lines, drawn: Lines, long: Lines, drawn_long: Lines) -> l
 
     def rows(wanted: Any, films_: Lines, truth: Lines, behind: str) -> list[Row]:
         return [
-            Row(heading(key) + behind, asked, _values(key, films_), good, _values(key, truth))
+            Row(BY_KEY[key].heading + behind, asked, _values(key, films_), good, _values(key, truth))
             for key, (asked, good) in wanted.items()
         ]
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from singer_core import constants
 from singer_core.audio.waveform import Waveform, read_audio, to_mono
+from singer_core.evaluation.settings import Files
 from singer_core.portrait.image import to_tensor
 from singer_core.portrait.portrait import Portrait
-from singer_core.settings import SingerOptions
 
 from .library import needs_library, progress_bar
 from .sockets import FaceLandmarksType, Landmarks, SingerPortraitType, frame_rate, to_waveform
@@ -69,21 +69,8 @@ class SingerEvaluate(io.ComfyNode):
                     tooltip="The true video of the same performance: adds PSNR, SSIM and more.",
                 ),
                 frame_rate("Frames per second of frames that come as IMAGE; a VIDEO brings its own."),
-                widget(
-                    SingerOptions,
-                    "clip_frames",
-                    max=1000,
-                    step=None,
-                    tooltip="Frames of a clip, as it was sampled: where seams are looked for.",
-                ),
-                io.Int.Input(
-                    "overlap",
-                    default=0,
-                    min=0,
-                    max=998,
-                    optional=True,
-                    tooltip="Frames that a clip shares with the one before, as it was sampled.",
-                ),
+                widget(Files, "clip_frames"),
+                widget(Files, "overlap", optional=True),
             ],
             outputs=[
                 io.String.Output(display_name="report", tooltip="Table of all numbers and what looks wrong."),
@@ -105,7 +92,8 @@ class SingerEvaluate(io.ComfyNode):
         reference: Input.Video | Tensor | None = None,
         overlap: int = 0,
     ) -> io.NodeOutput:
-        from singer_core.evaluation.evaluate import Material, evaluate
+        from singer_core.evaluation.evaluate import evaluate
+        from singer_core.evaluation.material import Material
         from singer_core.evaluation.mouth import portrait_lip_box
         from singer_core.evaluation.plots import poster
         from singer_core.evaluation.report import report_text

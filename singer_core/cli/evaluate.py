@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from .. import constants
+from ..evaluation.settings import Files
+from ..files import write_text
 from ..settings import group, required, setting
+from .inputs import choose_device
+from .progress import progress_bar
 
 if TYPE_CHECKING:
-    from ..evaluation.files import Files
-    from ..evaluation.mouth import Box
-    from ..evaluation.protocol import Protocol
+    import torch
 
 HELP = "measure videos: singing, stability, likeness to a reference"
 DESCRIPTION = """
@@ -33,34 +36,9 @@ exit status: 0 measured, 2 bad input, 3 with --strict where a metric lacks a fil
 
 
 @dataclass(frozen=True)
-class Belonging:
-    """What belongs to the video."""
-
-    reference: Path | None = setting(None, "The true video, or the portrait as a picture.")
-    audio: Path | None = setting(None, "The song (default: the video's own sound).")
-    vocals: Path | None = setting(None, "Its separated voice (default: the song).")
-    landmarks: Path | None = setting(
-        None, "JSON with the face mesh of every frame, or of the portrait alone, which gives a lip box."
-    )
-    reference_landmarks: Path | None = setting(None, "The same of the reference video or portrait.")
-    lip_box: tuple[int, int, int, int] | None = setting(
-        None,
-        "Pixels around the lips, with room for an open mouth.",
-        metavar="L,T,R,B",
-        parse=lambda text: _box(text),
-    )
-    clip_frames: int = setting(
-        constants.CLIP_FRAMES, "Frames of a clip, as it was sampled: where seams are looked for."
-    )
-    overlap: int = setting(0, "Frames that a clip shares with the one before, as it was sampled.")
-
-
-@dataclass(frozen=True)
 class Measuring:
     """How it is measured."""
 
-    fps: float | None = setting(None, "Measure at this rate (default: the video's own).")
-    weights: Path | None = setting(None, "Folder with networks (default: models/evaluation).", metavar="DIR")
     device: str = setting("auto", "Of the networks: auto, cpu, or a torch device.")
     strict: bool = setting(False, "Exit status 3 where a file or package is lacking.")
     protocol: Literal["singinghead", "shv"] | None = setting(
@@ -81,29 +59,25 @@ class Arguments:
     videos: tuple[Path, ...] = required(
         "Videos, or one folder with --protocol.", positional=True, metavar="VIDEO"
     )
-    given: Belonging = group(Belonging, "what belongs to the video")
+    files: Files = group(Files, "the video", "what belongs to it, and what it is measured with")
     how: Measuring = group(Measuring, "measuring")
     reports: Reports = group(Reports, "reports")
 
 
 def run(args: Arguments) -> int:
-    import dataclasses
-
     from ..evaluation.evaluate import evaluate
-    from ..evaluation.files import distinct_names, read_material
-    from ..evaluation.protocol import PROTOCOLS
+    from ..evaluation.material import distinct_names, read_material
     from ..evaluation.report import report_text, write_html, write_json
-    from .progress import progress_bar
 
     for path in (args.reports.json, args.reports.html):
         if path is not None and not path.parent.is_dir():
             raise FileNotFoundError(f"Cannot write {path.name}: there is no folder {path.parent}. Create it.")
-    files = _files(args)
+    device = choose_device(args.how.device)
     if args.how.protocol:
-        return _run_protocol(PROTOCOLS[args.how.protocol], args, files)
+        return _run_protocol(args.how.protocol, args, device)
     found = []
     for video, name in zip(args.videos, distinct_names(args.videos), strict=True):
-        material = read_material(video, files)
+        material = read_material(video, args.files, device)
         with progress_bar(name, material.footage.frames, "frame", not sys.stderr.isatty()) as bar:
             found.append(dataclasses.replace(evaluate(material, bar.set_part), name=name))
         print(report_text(found[-1]), end="\n\n")
@@ -114,14 +88,18 @@ def run(args: Arguments) -> int:
     return _status(args.how.strict, sorted({key for one in found for key in one.lacking}))
 
 
-def _run_protocol(protocol: Protocol, args: Arguments, files: Files) -> int:
-    from ..evaluation.protocol import run_protocol, summary_text
+def _run_protocol(protocol: str, args: Arguments, device: torch.device) -> int:
+    from ..evaluation.protocol import PROTOCOLS, run_protocol, summary_page, summary_text
 
     if len(args.videos) != 1:
         raise ValueError(f"--protocol takes one folder, got {len(args.videos)}. Run it once for each.")
-    table = run_protocol(protocol, args.videos[0], files, args.reports.json, args.reports.html)
+    table = run_protocol(PROTOCOLS[protocol], args.videos[0], args.files, device)
     if table is None:  # another process writes the table
         return 0
+    if args.reports.json:
+        write_text(args.reports.json, json.dumps(table, indent=1, allow_nan=False))
+    if args.reports.html:
+        write_text(args.reports.html, summary_page(table))
     print(summary_text(table))
     return _status(args.how.strict, table["lacking"])
 
@@ -133,31 +111,3 @@ def _status(strict: bool, lacking: list[str]) -> int:
             file=sys.stderr,
         )
     return 3 if strict and lacking else 0
-
-
-def _files(args: Arguments) -> Files:
-    from ..evaluation.evaluate import WEIGHTS
-    from ..evaluation.files import Files
-    from .inputs import choose_device
-
-    return Files(
-        reference=args.given.reference,
-        audio=args.given.audio,
-        vocals=args.given.vocals,
-        landmarks=args.given.landmarks,
-        reference_landmarks=args.given.reference_landmarks,
-        lip_box=args.given.lip_box,
-        clip_frames=args.given.clip_frames,
-        overlap=args.given.overlap,
-        fps=args.how.fps,
-        weights=args.how.weights or WEIGHTS,
-        device=choose_device(args.how.device),
-    )
-
-
-def _box(text: str) -> Box:
-    try:
-        left, top, right, bottom = (int(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(f"{text!r} is no box; write LEFT,TOP,RIGHT,BOTTOM in pixels") from None
-    return left, top, right, bottom

@@ -1,4 +1,4 @@
-"""How near a picture is to its reference: PSNR, SSIM and, where installed, LPIPS.
+"""How near pictures are to their reference: PSNR, SSIM, LPIPS where installed, Frechet's distance of sets.
 
 Levels are turned into floats before anything is subtracted: the difference of two uint8 pictures wraps around
 at 256, which once made 19.9 dB read as 31.7.
@@ -10,11 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .metric import NotComputedError
+from ..weights import load_state
+from .footage import Floats
+from .metric import needed_file, needed_package
 
 WINDOW = 7  # pixels: side of the window of SSIM
 K1, K2 = 0.01, 0.03  # Wang et al. 2004, "Image quality assessment", section III
@@ -51,20 +54,34 @@ def ssim(picture: Tensor, reference: Tensor, data_range: float = 255.0) -> float
     return float((above / below).mean())
 
 
+def frechet_distance(features: Floats, reference: Floats) -> float:
+    """Frechet distance of the Gaussians that fit two sets of features (n, d) and (m, d), n, m >= 2.
+
+    |mu1 - mu2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), Heusel et al. 2017, eq. 6. The trace of the root is the sum
+    of the roots of the eigenvalues of S1^(1/2) S2 S1^(1/2), which is symmetric. Raises ValueError on others.
+    """
+    x, y = np.asarray(features, np.float64), np.asarray(reference, np.float64)
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
+        raise ValueError(
+            f"Features have shapes {x.shape} and {y.shape}; (n, d) and (m, d) with n and m of 2 or more are "
+            "accepted. Use more videos or longer ones."
+        )
+    S1, S2 = (np.atleast_2d(np.cov(z, rowvar=False)) for z in (x, y))
+    values, vectors = np.linalg.eigh(S1)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    cross = np.sqrt(np.linalg.eigvalsh(root @ S2 @ root).clip(0)).sum()
+    distance = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(S1) + np.trace(S2) - 2 * cross
+    return max(float(distance), 0.0)
+
+
 def load_lpips(folder: Path) -> Callable[[Tensor, Tensor], float]:
     """LPIPS (AlexNet) of two pictures (3, H, W) uint8, from the package `lpips` and AlexNet's weights.
 
     The package would fetch AlexNet itself; here the file must lie in `folder`. Raises NotComputedError.
     """
-    try:
-        import lpips
-    except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision for another torch
-        raise NotComputedError(f"pip install lpips torchvision ({error})", lacking=True) from error
-    file = folder / ALEXNET
-    if not file.is_file():
-        raise NotComputedError(f"put {ALEXNET} (torchvision) in {folder}", lacking=True)
+    lpips = needed_package("lpips", "lpips torchvision")
+    state = load_state(needed_file(folder, ALEXNET, "torchvision"))
     network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False).eval()
-    state = torch.load(file, weights_only=True, map_location="cpu")
     for part in network.net.children():
         for index, layer in part.named_children():
             own = {k: state[f"features.{index}.{k}"] for k in layer.state_dict()}

@@ -6,6 +6,7 @@ picture that is up.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ Floats = NDArray[np.float64]
 
 EVEN = 0.1  # intervals within this share of the median count as even
 SOUND_STREAM = 1
+LUMA = (0.299, 0.587, 0.114)  # BT.601 weights of red, green, blue
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +51,10 @@ class Footage:
     @property
     def seconds(self) -> float:
         return self.frames / self.fps
+
+    def spread(self, count: int) -> set[int]:
+        """Up to `count` frames, evenly apart from the first to the last."""
+        return set(np.linspace(0, self.frames - 1, min(count, self.frames)).round().astype(int))
 
 
 def open_footage(path: Path, fps: float | None = None, size: tuple[int, int] | None = None) -> Footage:
@@ -123,12 +129,18 @@ def packet_times(path: Path) -> tuple[Floats, float | None]:
 
 def windows(footage: Footage, length: int) -> Iterator[Tensor]:
     """Successive stretches of `length` frames, (length, 3, H, W) uint8, without the rest at the end."""
-    held: list[Tensor] = []
-    for picture in footage.pictures():
-        held.append(picture)
-        if len(held) == length:
-            yield torch.stack(held)
-            held = []
+    return (clip for clip in batched(footage.pictures(), length) if len(clip) == length)
+
+
+def batched(pictures: Iterator[Tensor], size: int) -> Iterator[Tensor]:
+    """Successive pictures, (size, 3, H, W); the last batch may be smaller."""
+    while held := list(itertools.islice(pictures, size)):
+        yield torch.stack(held)
+
+
+def luma(pixels: Tensor) -> Tensor:
+    """(3, H, W) -> (H, W) brightness."""
+    return (pixels * pixels.new_tensor(LUMA)[:, None, None]).sum(dim=0)
 
 
 def resized(picture: Tensor, size: tuple[int, int]) -> Tensor:

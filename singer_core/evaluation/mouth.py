@@ -16,14 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import constants
-from ..files import write_text
 from ..portrait.landmarks import LIPS, POINTS, FaceLandmarks, read_landmarks
 from ..portrait.masks import MaskOptions
 from ..portrait.portrait import Portrait
-from .stability import luma
-
-Floats = NDArray[np.float64]
-Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels, right and bottom outside
+from .footage import Floats, luma
+from .settings import Box
 
 INNER_LIPS = (13, 14)  # middle of the upper and of the lower lip's inner edge, MediaPipe's face mesh
 NOSE = (168, 2)  # bridge and base: upright like the mouth, so that a nod cancels, and nothing sung moves it
@@ -118,12 +115,6 @@ def read_track(path: Path, size: tuple[int, int]) -> FaceTrack | FaceLandmarks:
         return track_of(faces, path.name)
     except (TypeError, IndexError, ValueError) as error:
         raise ValueError(f"{path.name} holds no landmarks of every frame: {error}") from error
-
-
-def write_track(path: Path, faces: Sequence[NDArray[np.floating] | None], size: tuple[int, int]) -> Path:
-    """Write the file that `read_track` reads; size (H, W)."""
-    frames = [None if face is None else np.round(face, 2).tolist() for face in faces]
-    return write_text(path, json.dumps({"size": [size[1], size[0]], "frames": frames}))
 
 
 def lip_box(face: FaceLandmarks, size: tuple[int, int]) -> Box:

@@ -16,18 +16,16 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from ..portrait.detection import detect_insightface
 from ..portrait.identity import embed_face, find_identity_file, load_identity
 from ..portrait.landmarks import FaceLandmarks
-from .footage import Footage, windows
-from .metric import NotComputedError
+from ..weights import load_state
+from .footage import Floats, Footage, batched, windows
+from .metric import NotComputedError, needed_file, needed_package
 from .mouth import FaceTrack
-
-Floats = NDArray[np.float64]
 
 INCEPTION = "inception-2015-12-05.pt"  # TorchScript, pool features (n, 2048); what clean-fid reads too
 I3D = "i3d_torchscript.pt"  # TorchScript, Kinetics-400 logits (n, 400), of StyleGAN-V
@@ -41,9 +39,7 @@ IDENTITY_FRAMES = 32  # of a video, evenly spread
 
 def load_script(folder: Path, name: str, source: str) -> Any:
     """A TorchScript network of `folder`. Raises NotComputedError; RuntimeError for a file of another kind."""
-    path = folder / name
-    if not path.is_file():
-        raise NotComputedError(f"put {name} ({source}) in {folder}", lacking=True)
+    path = needed_file(folder, name, source)
     try:
         return torch.jit.load(path, map_location="cpu").eval()
     except RuntimeError as error:
@@ -55,26 +51,16 @@ def load_i3d(folder: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
     if (folder / I3D).is_file() or not (folder / I3D_STATE).is_file():
         script = load_script(folder, I3D, f"I3D of StyleGAN-V; or {I3D_STATE}, with pip install cd-fvd")
         return functools.partial(script.to(device), rescale=False, resize=False, return_features=True)
-    try:
-        from cdfvd.third_party.i3d.pytorch_i3d import InceptionI3d
-    except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision for another torch
-        raise NotComputedError(f"pip install cd-fvd ({error})", lacking=True) from error
-    network = InceptionI3d(400, in_channels=3)
-    network.load_state_dict(torch.load(folder / I3D_STATE, weights_only=True, map_location="cpu"))
+    network = needed_package("cdfvd.third_party.i3d.pytorch_i3d", "cd-fvd").InceptionI3d(400, in_channels=3)
+    network.load_state_dict(load_state(folder / I3D_STATE))
     return network.eval().to(device)
 
 
 @torch.no_grad()
 def inception_features(footage: Footage, network: Any, device: torch.device) -> Floats:
     """(s, 2048) features of every frame; the network scales the pictures itself."""
-    network = network.to(device)
-    rows: list[Tensor] = []
-    held: list[Tensor] = []
-    for index, picture in enumerate(footage.pictures()):
-        held.append(picture)
-        if len(held) == INCEPTION_BATCH or index == footage.frames - 1:
-            rows.append(network(torch.stack(held).to(device), return_features=True).cpu().double())
-            held = []
+    network, batches = network.to(device), batched(footage.pictures(), INCEPTION_BATCH)
+    rows = [network(batch.to(device), return_features=True).cpu().double() for batch in batches]
     return torch.cat(rows).numpy()
 
 
@@ -108,14 +94,11 @@ def syncnet_errors(video: Path, sound: Path, folder: Path, device: torch.device)
     missing = [name for name in (SYNCNET, S3FD) if not (folder / name).is_file()]
     if missing:
         raise NotComputedError(f"put {' and '.join(missing)} in {folder}", lacking=True)
-    try:
-        from syncnet_python import SyncNetPipeline
-    except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision for another torch
-        raise NotComputedError(f"pip install syncnet-python ({error})", lacking=True) from error
+    package = needed_package("syncnet_python", "syncnet-python")
     files = {"syncnet_weights": str(folder / SYNCNET), "s3fd_weights": str(folder / S3FD)}
     with tempfile.TemporaryDirectory(prefix="singer-") as scratch, contextlib.redirect_stdout(io.StringIO()):
         try:
-            pipeline = SyncNetPipeline(files, device=str(device))
+            pipeline = package.SyncNetPipeline(files, device=str(device))
             found = pipeline.inference(str(video), str(sound), cache_dir=str(Path(scratch) / "work"))
         except FileNotFoundError as error:  # the package runs `ffmpeg`
             raise NotComputedError(f"install the program ffmpeg ({error})", lacking=True) from error
@@ -143,7 +126,7 @@ def identity_cosine(
     except FileNotFoundError as error:
         remedy = f"put an identity network (singer convert glintr100.onnx identity.safetensors) in {folder}"
         raise NotComputedError(remedy, lacking=True) from error
-    wanted = set(np.linspace(0, footage.frames - 1, min(IDENTITY_FRAMES, footage.frames)).round().astype(int))
+    wanted = footage.spread(IDENTITY_FRAMES)
     own = embed_face(network, portrait, portrait_face or _find(portrait))
     cosines = []
     for index, picture in enumerate(footage.pictures()):

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import html
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -25,26 +24,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 
 from .. import __version__
 from ..files import read_text, renamed_on_success, write_text
 from ..portrait.image import read_image
 from ..processes import shared_state
-from .distance import frechet_distance
-from .evaluate import Material, evaluate
-from .files import PICTURES, Files, read_material
-from .footage import open_footage
-from .metric import BY_KEY, METRICS, Metric, NotComputedError, shown
+from .evaluate import evaluate
+from .fidelity import frechet_distance
+from .footage import Floats, open_footage
+from .material import PICTURES, Material, read_material
+from .measures import BY_KEY, METRICS
+from .metric import NotComputedError
 from .networks import WINDOW, film_features
-from .report import grouped, page_of
+from .report import Row, page_of, paragraph, silent_lines, silent_list, table_of
+from .settings import Files
 
 logger = logging.getLogger(__name__)
 
-Floats = NDArray[np.float64]
-
 ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi")
 SET_METRICS = ("fid", "fvd")  # of the whole set, not means over pairs
+PARTS = ("generated", "truth")
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 
@@ -71,11 +71,7 @@ PROTOCOLS = {
 
 
 def run_protocol(
-    protocol: Protocol,
-    folder: Path,
-    files: Files,
-    table_file: Path | None = None,
-    page_file: Path | None = None,
+    protocol: Protocol, folder: Path, files: Files, device: torch.device
 ) -> dict[str, Any] | None:
     """Measure all pairs of a folder and aggregate; returns the table, None in all but the main process.
 
@@ -83,38 +79,41 @@ def run_protocol(
     Raises FileNotFoundError for a folder without pairs, ValueError where the lists do not match the files.
     """
     pairs = find_pairs(folder)
-    cpu = files.device is None or files.device.type == "cpu"
-    state = shared_state(cpu, "Measuring a data set")
-    files = dataclasses.replace(files, device=state.device)  # each process its own
+    state = shared_state(device.type == "cpu", "Measuring a data set")
     with state.split_between_processes(pairs) as mine:
         for pair in mine:
-            measure_pair(protocol, pair, folder / "results", files)
+            measure_pair(protocol, pair, files, state.device)  # each process has its own
     state.wait_for_everyone()
-    if not state.is_main_process:
-        return None
-    table = aggregate(protocol, pairs, folder / "results")
-    if table_file is not None:
-        write_text(table_file, json.dumps(table, indent=1, allow_nan=False))
-    if page_file is not None:
-        write_text(page_file, summary_page(table))
-    return table
+    return aggregate(protocol, pairs) if state.is_main_process else None
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The files of one name."""
+    """The files of one name, and what is written of them in the folder `results`."""
 
     name: str
+    results: Path
     generated: Path
     truth: Path
     vocals: Path | None = None
     landmarks: Path | None = None
     portrait: Path | None = None
 
+    @property
+    def result(self) -> Path:
+        return self.results / f"{self.name}.json"
+
+    def features(self, key: str, part: str) -> Path:
+        """Of the generated or true video, for a metric of the set."""
+        return self.results / f"{self.name}.{key}.{part}.npy"
+
+    def read(self) -> dict[str, Any]:
+        return json.loads(self.result.read_text(encoding="utf-8"))
+
 
 def find_pairs(folder: Path) -> list[Pair]:
     """The pairs of a folder, those of its test.txt where there is one, in the order of their names."""
-    made, true = (_by_name(folder / part, ENDINGS) for part in ("generated", "truth"))
+    made, true = (_by_name(folder / part, ENDINGS) for part in PARTS)
     listed = folder / "test.txt"
     names = sorted(set(made) & set(true))
     if listed.is_file():
@@ -133,16 +132,20 @@ def find_pairs(folder: Path) -> list[Pair]:
         )
     parts = {"vocals": (".wav", ".flac"), "landmarks": (".json",), "portraits": PICTURES}
     optional = [_by_name(folder / part, endings) for part, endings in parts.items()]
-    return [Pair(name, made[name], true[name], *(part.get(name) for part in optional)) for name in names]
+    results = folder / "results"
+    return [
+        Pair(name, results, made[name], true[name], *(part.get(name) for part in optional)) for name in names
+    ]
 
 
-def measure_pair(protocol: Protocol, pair: Pair, results: Path, files: Files) -> Path:
+def measure_pair(
+    protocol: Protocol, pair: Pair, files: Files, device: torch.device | None = None
+) -> dict[str, Any]:
     """Write NAME.json (and NAME.fid.npy, NAME.fvd.npy) of a pair; what is there already stays."""
-    target = results / f"{pair.name}.json"
     stamp = _stamp(protocol, pair, files)
-    if target.is_file() and json.loads(target.read_text(encoding="utf-8")).get("stamp") == stamp:
-        return target
-    results.mkdir(parents=True, exist_ok=True)
+    if pair.result.is_file() and pair.read().get("stamp") == stamp:
+        return pair.read()
+    pair.results.mkdir(parents=True, exist_ok=True)
     own = dataclasses.replace(
         files, reference=pair.truth, audio=files.audio or pair.truth, vocals=pair.vocals,
         landmarks=pair.landmarks, reference_landmarks=None, fps=protocol.fps,
@@ -152,60 +155,47 @@ def measure_pair(protocol: Protocol, pair: Pair, results: Path, files: Files) ->
         logger.warning(
             "%s has %.6g fps; %s is filmed at %g.", pair.truth, filmed, protocol.name, protocol.filmed
         )
-    material = read_material(pair.generated, own)
-    if pair.portrait is not None:
-        material = dataclasses.replace(material, portrait=read_image(pair.portrait))
-    found = evaluate(dataclasses.replace(material, set_metrics=False)).to_json()
-    lacking = set(found["lacking"])
+    portrait = None if pair.portrait is None else read_image(pair.portrait)
+    material = dataclasses.replace(
+        read_material(pair.generated, own, device), portrait=portrait, set_metrics=False
+    )
+    found = evaluate(material).to_json()
     for key in SET_METRICS:
         try:
-            _write_features(key, material, results, pair.name)
+            _write_features(key, material, pair)
         except NotComputedError as error:
             found["not_computed"][key] = str(error)
-            lacking |= {key} if error.lacking else set()
-    return write_text(target, json.dumps({**found, "stamp": stamp, "lacking": sorted(lacking)}))
+            found["lacking"] += [key] if error.lacking else []
+    write_text(pair.result, json.dumps({**found, "stamp": stamp}))
+    return found
 
 
-def _write_features(key: str, material: Material, results: Path, name: str) -> None:
-    """Features of both videos of a pair, NAME.KEY.PART.npy."""
+def _write_features(key: str, material: Material, pair: Pair) -> None:
     assert material.reference is not None  # the truth is a video
-    for part, film in (("generated", material.footage), ("truth", material.reference)):
-        path = results / f"{name}.{key}.{part}.npy"
+    for part, film in zip(PARTS, (material.footage, material.reference), strict=True):
+        path = pair.features(key, part)
         path.unlink(missing_ok=True)  # of other networks or videos
         features = film_features(key, film, material.weights, material.device)
         with renamed_on_success(path) as temporary:
             np.save(temporary, features)
 
 
-def aggregate(protocol: Protocol, pairs: Sequence[Pair], results: Path) -> dict[str, Any]:
+def aggregate(protocol: Protocol, pairs: Sequence[Pair]) -> dict[str, Any]:
     """Mean, 95 % interval and count of every metric over the pairs; FID and FVD of the set.
 
     Of what is best near 0 also the mean size, because in the mean +3 and -3 cancel.
     The interval is the percentile bootstrap over pairs, 2000 resamples, always the same ones. FID and FVD
     have none: they are biased by the number of samples, which is stated instead.
     """
-    rows = [json.loads((results / f"{pair.name}.json").read_text(encoding="utf-8")) for pair in pairs]
+    rows = [pair.read() for pair in pairs]
     metrics: dict[str, Any] = {}
     for metric in METRICS:
         values = [row["metrics"][metric.key]["value"] for row in rows if metric.key in row["metrics"]]
-        if values:
-            low, high = bootstrap_interval(np.array(values))
-            metrics[metric.key] = {
-                "mean": float(np.mean(values)), "low": low, "high": high, "pairs": len(values),
-                "unit": metric.unit, "better": metric.better,
-            }  # fmt: skip
-            if metric.better == "near 0":
-                metrics[metric.key]["size"] = float(np.mean(np.abs(values)))
+        found = _of_set(metric.key, pairs) if metric.key in SET_METRICS else _mean(values, metric.better)
+        if found:
+            metrics[metric.key] = {**found, "unit": metric.unit, "better": metric.better}
     missing = {key: reason for row in rows for key, reason in row["not_computed"].items()}
-    lacking = {key for row in rows for key in row["lacking"]}
-    for key in SET_METRICS:
-        sets = [_load(results, pairs, key, part) for part in ("generated", "truth")]
-        if min(len(features) for features in sets) >= 2:
-            value = frechet_distance(*sets)
-            metrics[key] = {"mean": value, "samples": [len(features) for features in sets],
-                            "unit": "", "better": "lower"}  # fmt: skip
-            missing.pop(key, None)
-            lacking.discard(key)
+    lacking = {key for row in rows for key in row["lacking"]}.difference(metrics.keys() & set(SET_METRICS))
     return {
         "singer": __version__,
         "protocol": asdict(protocol),
@@ -215,6 +205,25 @@ def aggregate(protocol: Protocol, pairs: Sequence[Pair], results: Path) -> dict[
         "not_computed": {key: reason for key, reason in missing.items() if key not in metrics},
         "lacking": sorted(lacking),
     }
+
+
+def _mean(values: Sequence[float], better: str) -> dict[str, Any]:
+    """Mean, its interval and mean size over pairs; empty without any."""
+    if not values:
+        return {}
+    low, high = bootstrap_interval(np.array(values))
+    found = {"mean": float(np.mean(values)), "low": low, "high": high, "pairs": len(values)}
+    return {**found, "size": float(np.mean(np.abs(values)))} if better == "near 0" else found
+
+
+def _of_set(key: str, pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Frechet's distance of the features of all pairs; empty where one of them has none."""
+    paths = [[pair.features(key, part) for pair in pairs] for part in PARTS]
+    if not all(path.is_file() for part in paths for path in part):
+        return {}
+    sets = [np.concatenate([np.load(path, allow_pickle=False) for path in part]) for part in paths]
+    samples = [len(features) for features in sets]
+    return {"mean": frechet_distance(*sets), "samples": samples} if min(samples) >= 2 else {}
 
 
 def bootstrap_interval(values: Floats, seed: int = 0) -> tuple[float, float]:
@@ -228,53 +237,41 @@ def bootstrap_interval(values: Floats, seed: int = 0) -> tuple[float, float]:
 
 def summary_text(table: Mapping[str, Any]) -> str:
     """The table for a terminal."""
-    name, fps = table["protocol"]["name"], table["protocol"]["fps"]
-    lines = [
-        f"{name}: {len(table['pairs'])} pairs at {fps:g} fps; {table['interval']}",
-        "",
-    ]
-    lines += [f"{metric.title:<42} {value:>24}  {spread}".rstrip() for metric, value, spread in _rows(table)]
-    if table["not_computed"]:
-        lines += ["", "not computed:", *(f"  {key}: {why}" for key, why in table["not_computed"].items())]
-    return "\n".join(lines)
+    rows = [BY_KEY[key].line(entry["mean"], _spread(key, entry)) for key, entry in table["metrics"].items()]
+    return "\n".join([f"{_title(table)} {_facts(table)}", "", *rows, *silent_lines(table["not_computed"])])
 
 
 def summary_page(table: Mapping[str, Any]) -> str:
     """The table as an HTML file."""
-    title = f"{table['protocol']['name']}: {len(table['pairs'])} pairs"
-    rows = []
-    for metric, value, spread in _rows(table):
-        cells = (metric.title, value, spread, metric.better, metric.published)
-        classes = ("", "value", "quiet", "quiet", "quiet")
-        both = zip(cells, classes, strict=True)
-        row = "".join(f"<td class='{name}'>{html.escape(text)}</td>" for text, name in both)
-        rows.append((metric, f"<tr>{row}</tr>"))
-    missing = "".join(f"<li>{key}: {html.escape(why)}</li>" for key, why in table["not_computed"].items())
-    head = (
-        "<tr><th>metric</th><th class='value'>mean</th><th>95 % interval</th><th>better</th>"
-        "<th>the authors' SINGER</th></tr>"
-    )
-    return page_of(
-        title,
-        f"<h1>{html.escape(title)}</h1>"
-        f"<p class='facts'>{table['protocol']['fps']:g} fps; {html.escape(table['interval'])}</p>"
-        f"<div class='wide'><table>{head}{grouped(rows, 5)}</table></div>"
-        f"<h2>Not computed</h2><ul class='quiet'>{missing}</ul>",
-    )
-
-
-def _rows(table: Mapping[str, Any]) -> list[tuple[Metric, str, str]]:
-    """(metric, mean, interval or counts) of what was measured."""
-    rows = []
+    head = [("", "metric"), ("value", "mean"), ("", "95 % interval"), ("", "better")]
+    rows: list[Row] = []
     for key, entry in table["metrics"].items():
-        if "low" in entry:
-            places = BY_KEY[key].decimals + 1
-            spread = f"[{entry['low']:.{places}f}, {entry['high']:.{places}f}] of {entry['pairs']}"
-            spread += f", mean size {entry['size']:.{places}f}" if "size" in entry else ""
-        else:
-            spread = f"{entry['samples'][0]} against {entry['samples'][1]} samples"
-        rows.append((BY_KEY[key], shown(key, entry["mean"]), spread))
-    return rows
+        metric = BY_KEY[key]
+        cells = [("", metric.title), ("value", metric.shown(entry["mean"])), ("quiet", _spread(key, entry))]
+        rows.append((metric.group, [*cells, ("quiet", metric.better), ("quiet", metric.published)]))
+    body = [
+        paragraph(_facts(table), kind="facts"),
+        table_of([*head, ("", "the authors' SINGER")], rows),
+        silent_list(table["not_computed"]),
+    ]
+    return page_of(_title(table), body)
+
+
+def _title(table: Mapping[str, Any]) -> str:
+    return f"{table['protocol']['name']}: {len(table['pairs'])} pairs"
+
+
+def _facts(table: Mapping[str, Any]) -> str:
+    return f"at {table['protocol']['fps']:g} fps; {table['interval']}"
+
+
+def _spread(key: str, entry: Mapping[str, Any]) -> str:
+    """The interval of a mean, or the counts of a distance of sets."""
+    if "low" not in entry:
+        return "{} against {} samples".format(*entry["samples"])
+    places = BY_KEY[key].decimals + 1
+    size = f", mean size {entry['size']:.{places}f}" if "size" in entry else ""
+    return f"[{entry['low']:.{places}f}, {entry['high']:.{places}f}] of {entry['pairs']}{size}"
 
 
 def _by_name(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
@@ -291,11 +288,3 @@ def _stamp(protocol: Protocol, pair: Pair, files: Files) -> str:
     sizes = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in used]
     settings = (asdict(protocol), files.clip_frames, files.overlap, files.lip_box, sizes, __version__)
     return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
-
-
-def _load(results: Path, pairs: Sequence[Pair], key: str, part: str) -> Floats:
-    """Features of all pairs, (n, d); empty where one of them has none."""
-    paths = [results / f"{pair.name}.{key}.{part}.npy" for pair in pairs]
-    if not all(path.is_file() for path in paths):
-        return np.zeros((0, 0))
-    return np.concatenate([np.load(path, allow_pickle=False) for path in paths])

@@ -1,4 +1,4 @@
-"""Does the mouth sing? Its opening against the voice, and its motion where nothing is sung."""
+"""Does the singer sing? The mouth against the voice, its motion in rests, the head against the beat."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 
 from ..audio.activity import VOICE_FLOOR_DB, loudness_curve, vocal_activity
 from ..audio.waveform import Waveform
-
-Floats = NDArray[np.float64]
+from .footage import Floats
 
 LOUD = 0.95  # quantile of the audible frames whose loudness is the level 1
 REACH_SECONDS = 0.4  # lags that are tried, both ways
 SHORTEST_SECONDS = 1.0  # of picture and of song, to correlate at all
 EDGE_SECONDS = 0.2  # around sung stretches: lips part before the voice and close after it
 SHORTEST_REST = 0.3  # seconds of rest, to say anything about rests
+SIGMA = 0.1  # seconds: how far off a beat still counts
+SMOOTHING = 0.08  # seconds: standard deviation of the window over the head's speed
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,49 @@ def rest_motion(opening: Floats, sung: NDArray[np.bool_], fps: float) -> float |
     if len(rest) < SHORTEST_REST * fps or len(song) < SHORTEST_REST * fps or song.mean() < 1e-9:
         return None
     return float(rest.mean() / song.mean())
+
+
+def motion_beats(speed: Floats, fps: float) -> Floats:
+    """Times in seconds of the local minima of a speed (s,): where a movement stops or turns round.
+
+    speed[t] belongs to the step from frame t - 1 to frame t, the first value is ignored. The speed is
+    smoothed by a Gaussian first; of a flat minimum the middle counts.
+    """
+    step = np.asarray(speed, np.float64)[1:]
+    reach = max(round(3 * SMOOTHING * fps), 1)
+    if len(step) < 3:
+        return np.zeros(0)
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / (SMOOTHING * fps)) ** 2)
+    smooth = np.convolve(np.pad(step, reach, mode="edge"), kernel / kernel.sum(), mode="valid")
+    slope = np.diff(smooth)
+    slope[np.abs(slope) < 1e-9 * max(smooth.max(), 1e-12)] = 0
+    turning = np.flatnonzero(slope)
+    lowest = (slope[turning[:-1]] < 0) & (slope[turning[1:]] > 0)
+    first, last = turning[:-1][lowest] + 1, turning[1:][lowest]  # equal unless the minimum is flat
+    return ((first + last) / 2 + 1) / fps  # step i is centred on the start of frame i + 1
+
+
+def beat_alignment(beats: Floats, movements: Floats, sigma: float = SIGMA) -> float:
+    """Mean over the song's beats b of exp(-min over movements m of (m - b)^2 / (2 sigma^2)).
+
+    beats, movements, sigma   in seconds, all of them. 0 where nothing moves. Raises ValueError for no beats.
+    """
+    beats, movements = np.asarray(beats, np.float64), np.asarray(movements, np.float64)
+    if beats.size == 0:
+        raise ValueError("There are no beats. Give a song with a rhythm.")
+    if movements.size == 0:
+        return 0.0
+    nearest = np.abs(beats[:, None] - movements[None]).min(axis=1)
+    return float(np.exp(-(nearest**2) / (2 * sigma**2)).mean())
+
+
+def chance_alignment(beats: Floats, movements: Floats, seconds: float, shifts: int = 40) -> float:
+    """The alignment of the same movements to the beats shifted around the song, mean over `shifts` of them.
+
+    Many movements are near some beat by chance; only what is above this number is rhythm.
+    """
+    moved = [(np.asarray(beats) + seconds * i / shifts) % seconds for i in range(1, shifts)]
+    return float(np.mean([beat_alignment(shifted, movements) for shifted in moved]))
 
 
 def _correlation(first: Floats, second: Floats, lag: int) -> float | None:

@@ -5,57 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
-Floats = NDArray[np.float64]
-
-BOARD = 8  # fields a side
-CORNER = 8  # a corner patch has 1 / 8 of the picture's sides
-LUMA = (0.299, 0.587, 0.114)  # BT.601 weights of red, green, blue
-
-
-@dataclass(frozen=True)
-class FrameReading:
-    """What is kept of one frame; grey levels are 0..255.
-
-    colour      (3,) mean level of red, green, blue
-    sharpness   variance of the Laplacian of the grey picture
-    step        mean absolute difference to the frame before, 0 for the first
-    corners     (4,) the same in the four corners
-    blocks      (64,) mean brightness of the fields of a board of 8 x 8
-    """
-
-    colour: Floats
-    sharpness: float
-    step: float
-    corners: Floats
-    blocks: Floats
-
-
-def read_frame(frame: Tensor, before: Tensor | None) -> FrameReading:
-    """frame, before   (3, H, W) uint8, RGB; before: the previous frame, None for the first."""
-    pixels = frame.float()
-    grey = luma(pixels)
-    laplacian = F.conv2d(grey[None, None], grey.new_tensor([[[[0, 1, 0], [1, -4, 1], [0, 1, 0]]]]))
-    change = torch.zeros_like(pixels) if before is None else (pixels - before.float()).abs()
-    high, wide = max(frame.shape[1] // CORNER, 1), max(frame.shape[2] // CORNER, 1)
-    patches = [change[:, rows, columns].mean() for rows in (slice(high), slice(-high, None))
-               for columns in (slice(wide), slice(-wide, None))]  # fmt: skip
-    return FrameReading(
-        colour=pixels.mean(dim=(1, 2)).double().numpy(),
-        sharpness=float(laplacian.double().var(unbiased=False)),
-        step=float(change.mean()),
-        corners=torch.stack(patches).double().numpy(),
-        blocks=F.adaptive_avg_pool2d(grey[None], BOARD).flatten().double().numpy(),
-    )
-
-
-def luma(pixels: Tensor) -> Tensor:
-    """(3, H, W) -> (H, W) brightness."""
-    return (pixels * pixels.new_tensor(LUMA)[:, None, None]).sum(dim=0)
+from .footage import Floats
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from singer_core.evaluation.distance import Floats
+from singer_core.evaluation.footage import Floats
 
 
 def pair_distances(lips: Floats, sounds: Floats, reach: int = 15) -> Floats:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from singer_core.audio.waveform import Waveform, write_wave
-from singer_core.evaluation.evaluate import Material
 from singer_core.evaluation.footage import footage_of
+from singer_core.evaluation.material import Material
 from singer_core.render.video import VideoWriter
 
 RATE, FPS, SIDE = 16_000, 25.0, 96

@@ -83,8 +83,8 @@ def test_bad_input_is_one_line(video, options, said, capsys, tmp_path, monkeypat
 
 
 def test_landmarks_of_another_video_are_refused(video, tmp_path, capsys):
-    from singer_core.evaluation.mouth import write_track
-
-    track = write_track(tmp_path / "track.json", [torch.rand(478, 2).numpy() * 96] * 100, (96, 96))
+    track = tmp_path / "track.json"
+    frames = [(torch.rand(478, 2) * 96).tolist()] * 100
+    track.write_text(json.dumps({"size": [96, 96], "frames": frames}), encoding="utf-8")
     assert main(["evaluate", str(video), "--landmarks", str(track)]) == 2
     assert "landmarks are of 100 frames, sung.mp4 has 128" in capsys.readouterr().err

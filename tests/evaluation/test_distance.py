@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from lip_sync import lip_sync_error, pair_distances
 
-from singer_core.evaluation.distance import frechet_distance
+from singer_core.evaluation.fidelity import frechet_distance
 
 linalg = pytest.importorskip("scipy.linalg")
 

@@ -10,8 +10,9 @@ import torch
 from made_up import Singer
 
 from singer_core.evaluation.evaluate import evaluate
-from singer_core.evaluation.files import Files, read_material
 from singer_core.evaluation.footage import footage_of, open_footage, pace, windows
+from singer_core.evaluation.material import read_material
+from singer_core.evaluation.settings import Files
 from singer_core.ffmpeg import ffmpeg_program
 
 

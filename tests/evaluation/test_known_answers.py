@@ -10,8 +10,9 @@ import torch
 from made_up import FPS, SIDE
 
 from singer_core.audio.waveform import Waveform
-from singer_core.evaluation.evaluate import Material, evaluate
+from singer_core.evaluation.evaluate import evaluate
 from singer_core.evaluation.footage import footage_of
+from singer_core.evaluation.material import Material
 
 
 def found(material: Material):

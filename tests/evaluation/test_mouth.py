@@ -97,7 +97,9 @@ def test_a_lip_box_outside_the_picture_is_refused():
 
 def test_a_track_is_read_as_written_scaled_and_with_gaps_filled(tmp_path):
     faces = [np.full((POINTS, 2), float(value)) for value in (0, 1, 2)]
-    path = mouth.write_track(tmp_path / "track.json", [faces[0], None, faces[2]], (50, 100))
+    path = tmp_path / "track.json"
+    frames = [faces[0].tolist(), None, faces[2].tolist()]
+    path.write_text(json.dumps({"size": [100, 50], "frames": frames}), encoding="utf-8")
     track = mouth.read_track(path, (100, 200))
     assert isinstance(track, mouth.FaceTrack)
     assert track.points[:, 0] == pytest.approx(np.array([[0, 0], [2, 2], [4, 4]]))

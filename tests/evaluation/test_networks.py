@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from singer_core.evaluation import networks
-from singer_core.evaluation.distance import frechet_distance
 from singer_core.evaluation.evaluate import evaluate
+from singer_core.evaluation.fidelity import frechet_distance
 from singer_core.evaluation.footage import footage_of
 from singer_core.evaluation.metric import NotComputedError
 from singer_core.evaluation.mouth import track_of

@@ -14,7 +14,6 @@ from made_up import singer
 
 from singer_core.cli import main
 from singer_core.evaluation import networks
-from singer_core.evaluation.files import Files
 from singer_core.evaluation.protocol import (
     PROTOCOLS,
     Pair,
@@ -24,6 +23,7 @@ from singer_core.evaluation.protocol import (
     measure_pair,
     summary_text,
 )
+from singer_core.evaluation.settings import Files
 
 NAMES = ("anna_01", "ben_02", "cleo_03")
 
@@ -82,15 +82,15 @@ def test_one_command_fills_the_table_and_a_second_run_measures_nothing(copied, c
 def test_set_distances_come_from_the_features_of_all_pairs(copied):
     from test_networks import MeanOverTime
 
-    from singer_core.evaluation.distance import frechet_distance
+    from singer_core.evaluation.fidelity import frechet_distance
 
     weights = copied / "weights"
     weights.mkdir()
     torch.jit.script(MeanOverTime()).save(weights / networks.I3D)
     protocol, pairs = PROTOCOLS["shv"], find_pairs(copied)
     for pair in pairs:
-        measure_pair(protocol, pair, copied / "results", Files(weights=weights))
-    table = aggregate(protocol, pairs, copied / "results")
+        measure_pair(protocol, pair, Files(weights=weights))
+    table = aggregate(protocol, pairs)
     assert table["metrics"]["fvd"]["samples"] == [9, 9]  # 50 frames are three windows
     sets = [
         np.concatenate([np.load(copied / "results" / f"{name}.fvd.{part}.npy") for name in NAMES])
@@ -104,7 +104,7 @@ def test_what_is_best_near_zero_has_a_size_that_does_not_cancel(tmp_path):
     for name, drift in (("a", 3.0), ("b", -3.0)):
         row = {"metrics": {"colour_drift": {"value": drift}}, "not_computed": {}, "lacking": []}
         (tmp_path / f"{name}.json").write_text(json.dumps(row))
-    table = aggregate(PROTOCOLS["shv"], [Pair(name, tmp_path, tmp_path) for name in "ab"], tmp_path)
+    table = aggregate(PROTOCOLS["shv"], [Pair(name, tmp_path, tmp_path, tmp_path) for name in "ab"])
     drift = table["metrics"]["colour_drift"]
     assert (drift["mean"], drift["size"]) == (0, 3)
     assert "[-3.000, 3.000] of 2, mean size 3.000" in summary_text(table)
@@ -127,7 +127,7 @@ def test_a_portrait_asks_for_the_identity_of_its_pair_alone(copied):
     assert (anna.portrait, ben.portrait) == (None, copied / "portraits" / "ben_02.png")
     said = []
     for pair in (anna, ben):
-        found = json.loads(measure_pair(PROTOCOLS["shv"], pair, copied / "results", Files()).read_text())
+        found = measure_pair(PROTOCOLS["shv"], pair, Files())
         said.append(found["not_computed"]["identity"])
     assert said[0].startswith("there is no portrait") and said[1].startswith("put an identity network")
 

@@ -15,9 +15,8 @@ from made_up import FPS, singer
 from torch import Tensor, nn
 
 from singer_core.evaluation import networks
-from singer_core.evaluation.distance import frechet_distance
 from singer_core.evaluation.evaluate import evaluate
-from singer_core.evaluation.fidelity import ALEXNET, load_lpips
+from singer_core.evaluation.fidelity import ALEXNET, frechet_distance, load_lpips
 from singer_core.evaluation.footage import footage_of
 from singer_core.ffmpeg import ffmpeg_program
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from singer_core.evaluation.rhythm import beat_alignment, chance_alignment, motion_beats
+from singer_core.evaluation.singing import beat_alignment, chance_alignment, motion_beats
 
 BEATS = np.arange(0.5, 10, 0.5)
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from singer_core.evaluation import stability
+from singer_core.evaluation.reading import read_frame
 
 
 def test_seam_ratio_is_the_motion_at_seams_over_the_motion_inside():
@@ -72,11 +73,11 @@ def test_one_frame_is_read_against_the_frame_before():
     first = torch.full((3, 16, 24), 50, dtype=torch.uint8)
     second = first.clone()
     second[1, -2:, -3:] += 8
-    reading = stability.read_frame(second, first)
+    reading = read_frame(second, first)
     assert reading.step == pytest.approx(8 * 6 / (3 * 16 * 24))
     assert reading.corners == pytest.approx([0, 0, 0, 8 / 3])
     assert reading.colour == pytest.approx([50, 50 + 8 * 6 / (16 * 24), 50])
-    assert stability.read_frame(first, None).step == 0
+    assert read_frame(first, None).step == 0
     assert stability.static_motion(np.stack([reading.corners] * 2)) == 0
     assert stability.static_motion(reading.corners[None]) is None
 
@@ -88,4 +89,4 @@ def test_sharpness_is_the_variance_of_the_laplacian():
     )
     grey = (picture.numpy().astype(float) * np.array([0.299, 0.587, 0.114])[:, None, None]).sum(0)
     expected = ndimage.laplace(grey)[1:-1, 1:-1].var()
-    assert stability.read_frame(picture, None).sharpness == pytest.approx(expected, rel=1e-5)
+    assert read_frame(picture, None).sharpness == pytest.approx(expected, rel=1e-5)
