@@ -26,7 +26,8 @@ from singer_core.audio.logmel import LogMelFrontEnd
 from singer_core.audio.waveform import Waveform
 from singer_core.portrait.landmarks import FaceLandmarks
 from singer_core.portrait.masks import bounding_box
-from singer_core.training.dataset import describe, portrait_frames, write_item
+from singer_core.training.dataset import describe, portrait_frames
+from singer_core.weights import save_weights
 
 from .faces import Faces
 from .world import Identity, Performance, Show, Song
@@ -150,7 +151,7 @@ def draw_dataset(
     paths = [folder / f"{world.name(index)}.safetensors" for index in range(world.count)]
     missing = [index for index, path in enumerate(paths) if not path.exists()]
     for index, drawing in zip(missing, _drawings(world, missing, jobs), strict=True):
-        write_item(paths[index], encoded(drawing, vae), {"index": str(index)})
+        save_weights(paths[index], encoded(drawing, vae).items(), {"index": str(index)})
         if on_item is not None:
             on_item(index)
 

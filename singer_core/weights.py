@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -118,18 +119,7 @@ def _open_safetensors(path: Path) -> WeightFile:
 
 
 def _open_torch(path: Path, within: Sequence[str]) -> WeightFile:
-    try:
-        state = _load_torch(path)
-    except pickle.UnpicklingError as error:
-        raise RuntimeError(
-            f"{path.name} is no file of plain tensors: {_first_sentence(error)} "
-            "Unpickling anything else could run code and is refused; use a safetensors version of the file."
-        ) from error
-    except _DAMAGED as error:
-        raise RuntimeError(
-            f"{path.name} ({path.stat().st_size:,} bytes) is damaged or incomplete: {_first_sentence(error)} "
-            "Download it again."
-        ) from error
+    state = load_plain(path, mapped=True)
     for name in within:
         if isinstance(state, dict) and isinstance(state.get(name), dict):
             state = state[name]
@@ -142,12 +132,26 @@ def _open_torch(path: Path, within: Sequence[str]) -> WeightFile:
     return WeightFile(path, shapes, dtypes, {}, state.__getitem__)
 
 
-def _load_torch(path: Path) -> object:
-    """Mapped where PyTorch can: it maps zip files by name alone, and takes some names for another format."""
-    if zipfile.is_zipfile(path) and path.suffix != ".safetensors":
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    with path.open("rb") as stream:
-        return torch.load(stream, map_location="cpu", weights_only=True)
+def load_plain(path: Path, mapped: bool = False) -> Any:
+    """What a PyTorch file holds, tensors and plain values; RuntimeError for a damaged or unsafe one.
+
+    mapped: where PyTorch can. It maps zip files by name alone, and takes some names for another format.
+    """
+    try:
+        if mapped and zipfile.is_zipfile(path) and path.suffix != ".safetensors":
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with path.open("rb") as stream:
+            return torch.load(stream, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise RuntimeError(
+            f"{path.name} is no file of plain tensors: {_first_sentence(error)} "
+            "Unpickling anything else could run code and is refused; use a safetensors version of the file."
+        ) from error
+    except _DAMAGED as error:
+        raise RuntimeError(
+            f"{path.name} ({path.stat().st_size:,} bytes) is damaged or incomplete: {_first_sentence(error)} "
+            "Download it again."
+        ) from error
 
 
 def _contents(state: object) -> str:

@@ -9,7 +9,7 @@ import torch
 from tiny import FEATURES, SIDE, TINY, noise
 
 from singer_core.training.config import TrainConfig
-from singer_core.training.dataset import write_item
+from singer_core.weights import save_weights
 
 # Checkpoints of it are written in no time; the recipe `matched` hides the carried frames with the portrait.
 SMALL = dataclasses.replace(TINY, channels=(32, 32, 32, 32), carried_input="with_portrait")
@@ -24,7 +24,7 @@ def write_clips(folder: Path, count: int = 2) -> Path:
         still = noise(1, 4, LATENT, LATENT, seed=index)
         box = torch.tensor([[[30, 20, 100, 110], [50, 80, 80, 95]]], dtype=torch.int16)
         shift = torch.randint(-4, 5, (LENGTH, 1, 1), generator=generator).to(torch.int16)
-        write_item(
+        save_weights(
             folder / f"clip-{index}.safetensors",
             {
                 "latents": (still + 0.1 * noise(LENGTH, 4, LATENT, LATENT, seed=index + 50)).half(),
@@ -33,7 +33,7 @@ def write_clips(folder: Path, count: int = 2) -> Path:
                 "thumbnails": torch.randint(256, (LENGTH, 3, LATENT, LATENT), generator=generator).byte(),
                 "identity": noise(TINY.identity_width, seed=index + 150),
                 "grey": noise(4, LATENT, LATENT, seed=7).half(),
-            },
+            }.items(),
             {},
         )
     return folder

@@ -23,7 +23,7 @@ from torch import Tensor
 from ..files import renamed_on_success
 from ..network.architecture import Architecture
 from ..network.checkpoint import expected_shapes, open_checkpoint, our_key, published_key
-from ..weights import open_weights, save_weights
+from ..weights import load_plain, load_state, save_weights
 from .config import TrainConfig
 from .lora import is_factor, merged_state
 
@@ -152,10 +152,9 @@ def load_step(folder: Path, network: SingerNetwork) -> RunState:
             f"{folder} holds a network of other widths. Give the run an empty `output`, or its own widths."
         )
     if _factors(network):
-        factors = open_weights(folder / FACTORS)
-        network.load_state_dict({key: factors.tensor(key) for key in factors.shapes}, strict=False)
+        network.load_state_dict(load_state(folder / FACTORS), strict=False)
     else:
         named = {our_key(key, checkpoint.architecture): key for key in checkpoint.file.shapes}
         state = {name: checkpoint.file.tensor(key) for name, key in named.items() if name is not None}
         network.load_state_dict(state)
-    return RunState(**torch.load(folder / STATE, map_location="cpu", weights_only=True))
+    return RunState(**load_plain(folder / STATE))

@@ -33,7 +33,6 @@ from ..network.adapter import audio_windows
 from ..network.architecture import LocatorInput
 from ..portrait import masks as face_masks
 from ..portrait.identity import mean_colours
-from ..weights import save_weights
 
 MaskRule = Literal["union", "reference"]
 UNION = face_masks.MaskOptions(face_ratio=1.0, lip_ratio=1.0)  # numerics section 17
@@ -239,11 +238,6 @@ def item_paths(folder: Path) -> list[Path]:
 def portrait_frames(frames: int) -> Tensor:
     """Which of a performance's frames are kept as pictures, evenly apart, (p,) int64."""
     return torch.linspace(0, frames - 1, min(PORTRAITS, frames)).round().long()
-
-
-def write_item(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write one performance, whole or not at all."""
-    save_weights(path, tensors.items(), dict(metadata))
 
 
 def describe(folder: Path, description: Mapping[str, object]) -> None:

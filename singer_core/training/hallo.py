@@ -1,5 +1,4 @@
-"""A data set from videos that Hallo's two-step preparation has processed: its json lists, masks and
-embeddings.
+"""A data set from what Hallo's two-step preparation has made of videos: json lists, masks and embeddings.
 
 A list holds for every video: `video_path` (square crop, 25 fps), `mask_path` (face box), `sep_mask_border`,
 `sep_mask_face`, `sep_mask_lip` (union masks), `face_emb_path`, and the audio features, one row a frame, under
@@ -9,59 +8,43 @@ a name with `_emb_` such as `vocals_emb_base_all`.
 from __future__ import annotations
 
 import json
-import logging
-import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from .. import constants
-from ..files import renamed_on_success
-from ..network.autoencoder import Autoencoder
 from ..portrait.image import to_tensor
 from ..portrait.masks import LEVELS
 from ..render.video import read_frames
-from .dataset import describe, write_item
-from .videos import REPORT
-
-logger = logging.getLogger(__name__)
+from ..weights import load_plain
+from .dataset import describe
+from .videos import Job, PictureEncoder, encode, prepare_all
 
 MASKS = ("sep_mask_border", "sep_mask_face", "sep_mask_lip")  # full, face, lip
 
 
 def prepare_hallo(
-    lists: Sequence[Path], target: Path, size: tuple[int, int], vae: Autoencoder, batch: int = 8
+    lists: Sequence[Path], target: Path, size: tuple[int, int], vae: PictureEncoder, batch: int = 8
 ) -> dict[str, str]:
-    """Encode the videos of Hallo's json lists that are not encoded yet; returns video -> "ready" or why it
-    was skipped.
+    """Encode the videos of Hallo's json lists that are not encoded yet, see `prepare_all`.
 
     size   (H, W) of the network's pictures; videos and masks are scaled to it as they are
     Paths in a list that are not absolute count from the list's folder. Raises FileNotFoundError for a missing
-    list,
-    ValueError for one that is no list, or where `target` holds another data set.
+    list, ValueError for one that is no list, or where `target` holds another data set.
     """
     describe(target, {"kind": "hallo", "size": list(size)})
-    report: dict[str, str] = {}
+    jobs: list[Job] = []
     for path in lists:
         for index, entry in enumerate(_entries(path)):
             name = str(entry.get("video_path", f"{path.name}[{index}]"))
             item = target / f"{path.stem}-{index:06d}.safetensors"
-            try:
-                if not item.exists():
-                    write_item(item, _prepare(entry, path.parent, size, vae, batch), {"video": name})
-                report[name] = "ready"
-            except (ValueError, FileNotFoundError) as error:
-                report[name] = str(error)
-                logger.warning("%s is skipped: %s", name, error)
-    with renamed_on_success(target / REPORT) as temporary:
-        temporary.write_text(json.dumps(report, indent=1), encoding="utf-8")
-    return report
+            jobs.append((name, item, partial(_prepare, entry, path.parent, size, vae, batch)))
+    return prepare_all(jobs, target)
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:
@@ -81,60 +64,46 @@ def _entries(path: Path) -> list[dict[str, Any]]:
 
 
 def _prepare(
-    entry: Mapping[str, Any], folder: Path, size: tuple[int, int], vae: Autoencoder, batch: int
+    entry: Mapping[str, Any], folder: Path, size: tuple[int, int], vae: PictureEncoder, batch: int
 ) -> dict[str, Tensor]:
     """The tensors of one video. ValueError says why it cannot be used."""
-    audio_key = next((key for key in entry if "_emb_" in key and key != "face_emb_path"), None)
-    needed = ("video_path", "mask_path", "face_emb_path", *MASKS)
-    missing = [key for key in needed if key not in entry] + ([] if audio_key else ["*_emb_*"])
+    audio_key = next((key for key in entry if "_emb_" in key and key != "face_emb_path"), "*_emb_*")
+    missing = [
+        key for key in ("video_path", "mask_path", "face_emb_path", *MASKS, audio_key) if key not in entry
+    ]
     if missing:
         raise ValueError(f"its entry lacks {', '.join(missing)}")
-    assert audio_key is not None
-    features = _embedding(folder / str(entry[audio_key]))
+    files = {key: folder / str(value) for key, value in entry.items()}
+    features = _embedding(files[audio_key])
     if features.ndim != 3:
         raise ValueError(
             f"its audio features have shape {tuple(features.shape)}; (frames, layers, width) is read"
         )
-    masks = [_grey(folder / str(entry[key])) for key in MASKS]
-    latents, thumbnails = _encode(folder / str(entry["video_path"]), size, vae, batch)
-    frames = min(len(latents), len(features))
-    region = _grey(folder / str(entry["mask_path"])).resize(size[::-1], Image.Resampling.BILINEAR)
-    levels = [_level(masks, (size[0] // (8 << level), size[1] // (8 << level))) for level in range(LEVELS)]
+    masks = [_grey(files[key]) for key in MASKS]
+    tensors = encode(_pictures(files["video_path"], size), vae, batch)
+    frames = min(len(tensors["latents"]), len(features))
     boxes = torch.tensor([_box(masks[1], size), _box(masks[2], size)], dtype=torch.int16)
+    levels = [_level(masks, (size[0] // (8 << level), size[1] // (8 << level))) for level in range(LEVELS)]
     return {
-        "latents": latents[:frames].half(),
+        "latents": tensors["latents"][:frames],
         "features": features[:frames].half(),
         "boxes": boxes.expand(frames, 2, 4),
-        "thumbnails": thumbnails[:frames],
-        "grey": vae.encode(torch.zeros(1, 3, *size))[0].half().cpu(),
-        "identity": _embedding(folder / str(entry["face_emb_path"])).flatten(),
-        "region": torch.from_numpy(np.array(region)),
+        "thumbnails": tensors["thumbnails"][:frames],
+        "grey": tensors["grey"],
+        "identity": _embedding(files["face_emb_path"]).flatten(),
+        "region": torch.from_numpy(np.array(_scaled(_grey(files["mask_path"]), size))),
         **{f"masks_{level}": masks for level, masks in enumerate(levels)},
     }
 
 
-def _encode(video: Path, size: tuple[int, int], vae: Autoencoder, batch: int) -> tuple[Tensor, Tensor]:
-    """Latents (s, 4, h, w) and thumbnails (s, 3, h, w) uint8 of all pictures, squashed to `size`."""
-    latents: list[Tensor] = []
-    thumbnails: list[Tensor] = []
-    waiting: list[Tensor] = []
-
-    def flush() -> None:
-        pixels = torch.stack(waiting)
-        latents.append(vae.encode(pixels * 2 - 1).cpu())
-        thumbnails.append(F.avg_pool2d(pixels, constants.VAE_STRIDE).mul(255).round().byte())
-        waiting.clear()
-
+def _pictures(video: Path, size: tuple[int, int]) -> Iterator[Tensor]:
+    """All pictures of a video, squashed to `size`."""
     for picture in read_frames(video):
-        image = Image.fromarray(picture.permute(1, 2, 0).numpy())
-        waiting.append(to_tensor(image.resize(size[::-1], Image.Resampling.BILINEAR)))
-        if len(waiting) == batch:
-            flush()
-    if waiting:
-        flush()
-    if not latents:
-        raise ValueError("it has no pictures")
-    return torch.cat(latents), torch.cat(thumbnails)
+        yield to_tensor(_scaled(Image.fromarray(picture.permute(1, 2, 0).numpy()), size))
+
+
+def _scaled(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image.resize(size[::-1], Image.Resampling.BILINEAR)
 
 
 def _embedding(path: Path) -> Tensor:
@@ -142,10 +111,9 @@ def _embedding(path: Path) -> Tensor:
     if not path.is_file():
         raise FileNotFoundError(f"its file {path.name} is missing")
     try:
-        value = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        return torch.as_tensor(load_plain(path)).float()
+    except RuntimeError as error:
         raise ValueError(f"{path.name} is no file of plain tensors") from error
-    return torch.as_tensor(value).float()
 
 
 def _grey(path: Path) -> Image.Image:
@@ -157,13 +125,13 @@ def _grey(path: Path) -> Image.Image:
 
 def _level(masks: Sequence[Image.Image], size: tuple[int, int]) -> Tensor:
     """Masks at a latent size (h, w) -> (3, h w) in [0, 1]."""
-    rows = [np.array(mask.resize(size[::-1], Image.Resampling.BILINEAR)) for mask in masks]
+    rows = [np.array(_scaled(mask, size)) for mask in masks]
     return torch.from_numpy(np.stack(rows)).float().flatten(1) / 255
 
 
 def _box(mask: Image.Image, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Bounds of the brighter half of a mask in pixels of a picture of `size` (H, W)."""
-    levels = np.array(mask.resize(size[::-1], Image.Resampling.BILINEAR))
+    levels = np.array(_scaled(mask, size))
     rows, columns = np.nonzero(levels >= max(int(levels.max()) // 2, 1))
     if not len(rows):
         raise ValueError("one of its masks is empty")

@@ -6,12 +6,14 @@ skipped and reported. What is done already is not done again.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -22,41 +24,31 @@ from PIL import Image
 from torch import Tensor
 
 from .. import constants
-from ..audio.features import AudioFeatures
+from ..audio.front_end import FrontEnd
 from ..audio.waveform import Waveform, read_audio
 from ..ffmpeg import running
-from ..files import renamed_on_success
+from ..files import write_text
 from ..portrait.crop import CropTransform, around
 from ..portrait.detection import DetectedFace
 from ..portrait.image import to_tensor
 from ..portrait.masks import bounding_box
 from ..portrait.portrait import MARGIN
 from ..render.video import EXACT, probe_video
-from .dataset import describe, portrait_frames, write_item
+from ..weights import save_weights
+from .dataset import describe, portrait_frames
 
 logger = logging.getLogger(__name__)
 
 ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 REPORT = "report.json"
 FindFaces = Callable[[Image.Image], Sequence[DetectedFace]]
+Job = tuple[str, Path, Callable[[], dict[str, Tensor]]]  # name, item to write, what makes its tensors
 
 
 class PictureEncoder(Protocol):
     """`Autoencoder`, or ComfyUI's VAE."""
 
     def encode(self, pixels: Tensor) -> Tensor: ...
-
-
-class FrontEnd(Protocol):
-    """`LogMelFrontEnd` and `Wav2Vec2FrontEnd`."""
-
-    @property
-    def layers(self) -> int: ...
-
-    @property
-    def width(self) -> int: ...
-
-    def encode(self, waveform: Waveform, fps: float, clip_length: int = 16) -> AudioFeatures: ...
 
 
 @dataclass(frozen=True)
@@ -87,18 +79,15 @@ def prepare_videos(
     find_faces: FindFaces,
     separate: Callable[[Waveform], Waveform] | None = None,
 ) -> dict[str, str]:
-    """Prepare every video of a folder that is not prepared yet; returns name -> "ready" or why it was
-    skipped.
+    """Prepare every video of a folder that is not prepared yet, see `prepare_all`.
 
     find_faces   faces of a picture, the singer's first; e.g. `portrait.detection.detect_insightface`
     separate     song -> vocals; None takes the sound as it is
-    The result is also written to `report.json`. Raises FileNotFoundError where the folder holds no videos,
-    ValueError
-    where `target` holds a data set made with other settings, and OSError where it cannot be written.
+    Raises FileNotFoundError where the folder holds no videos, ValueError where `target` holds a data set made
+    with other settings, and OSError where it cannot be written.
     """
-    videos = (
-        sorted(path for path in source.glob("*") if path.suffix.lower() in ENDINGS) if source.is_dir() else []
-    )
+    found = source.glob("*") if source.is_dir() else []
+    videos = sorted(path for path in found if path.suffix.lower() in ENDINGS)
     if not videos:
         raise FileNotFoundError(
             f"There are no videos in {source}. Put files ending in {', '.join(ENDINGS)} there."
@@ -108,23 +97,43 @@ def prepare_videos(
         {"kind": "videos", "size": list(settings.size), "fps": settings.fps,
          "features": [front_end.layers, front_end.width]},
     )  # fmt: skip
+    prepare = partial(
+        _prepare, settings=settings, vae=vae, front_end=front_end, find_faces=find_faces, separate=separate
+    )
+    return prepare_all(
+        ((path.name, target / f"{path.name}.safetensors", partial(prepare, path)) for path in videos), target
+    )
+
+
+def prepare_all(jobs: Iterable[Job], target: Path) -> dict[str, str]:
+    """Write the items that are not there yet; returns name -> "ready" or why it was skipped.
+
+    The same is written to `report.json`.
+    """
     report: dict[str, str] = {}
-    for video in videos:
-        item = target / f"{video.name}.safetensors"
+    for name, item, prepare in jobs:
         try:
             if not item.exists():
-                write_item(
-                    item,
-                    _prepare(video, settings, vae, front_end, find_faces, separate),
-                    {"video": video.name},
-                )
-            report[video.name] = "ready"
-        except ValueError as error:
-            report[video.name] = str(error)
-            logger.warning("%s is skipped: %s", video.name, error)
-    with renamed_on_success(target / REPORT) as temporary:
-        temporary.write_text(json.dumps(report, indent=1), encoding="utf-8")
+                save_weights(item, prepare().items(), {"video": name})
+            report[name] = "ready"
+        except (ValueError, FileNotFoundError) as error:
+            report[name] = str(error)
+            logger.warning("%s is skipped: %s", name, error)
+    write_text(target / REPORT, json.dumps(report, indent=1))
     return report
+
+
+def encode(pictures: Iterator[Tensor], vae: PictureEncoder, batch: int) -> dict[str, Tensor]:
+    """What an item holds of pictures (3, H, W) in [0, 1], see `dataset.py`. ValueError without any."""
+    latents, thumbnails, pixels = [], [], torch.zeros(0)
+    while held := list(itertools.islice(pictures, batch)):
+        pixels = torch.stack(held)
+        latents.append(vae.encode(pixels * 2 - 1).cpu().half())
+        thumbnails.append(F.avg_pool2d(pixels, constants.VAE_STRIDE).mul(255).round().byte())
+    if not latents:
+        raise ValueError("it has no pictures")
+    grey = vae.encode(torch.zeros_like(pixels[:1]))[0].cpu().half()
+    return {"latents": torch.cat(latents), "thumbnails": torch.cat(thumbnails), "grey": grey}
 
 
 def _prepare(
@@ -139,75 +148,67 @@ def _prepare(
     info = probe_video(video)
     if not info.has_audio:
         raise ValueError("it has no sound; the voice is what is learnt")
-    track = track_face(video, settings, info.size, find_faces)
-    if len(track.boxes) < settings.shortest:
+    boxes, identity = track_face(video, settings, info.size, find_faces)
+    if len(boxes) < settings.shortest:
         raise ValueError(
-            f"it has {len(track.boxes)} frames at {settings.fps:g} fps; {settings.shortest} are needed"
+            f"it has {len(boxes)} frames at {settings.fps:g} fps; {settings.shortest} are needed"
         )
     sound = read_audio(video, mono=True)
     features = front_end.encode(separate(sound) if separate else sound, settings.fps, 1)
-    frames = min(len(track.boxes), features.frames)
-    crop = around(track.face_box(), info.size, settings.size, settings.margin)
-    latents, thumbnails, portraits = _encode(video, settings, info.size, crop, vae, frames)
-    frames = len(latents)
-    tensors = {
-        "latents": latents.half(),
+    frames = min(len(boxes), features.frames)
+    crop = around(_face_box(boxes), info.size, settings.size, settings.margin)
+    kept, portraits = set(portrait_frames(frames).tolist()), list[Tensor]()
+    with closing(frames_at(video, settings.fps, info.size)) as pictures:
+
+        def cropped() -> Iterator[Tensor]:
+            for index, picture in enumerate(itertools.islice(pictures, frames)):
+                shown = to_tensor(crop.apply(Image.fromarray(picture)))
+                if index in kept:
+                    portraits.append(shown.mul(255).round().byte())
+                yield shown
+
+        tensors = encode(cropped(), vae, settings.batch)
+    frames = len(tensors["latents"])
+    tensors |= {
         "features": features.features[:frames].half(),
-        "boxes": torch.from_numpy(_in_crop(track.boxes[:frames], crop)),
-        "thumbnails": thumbnails,
-        "grey": vae.encode(torch.zeros(1, 3, *settings.size))[0].half().cpu(),
-        "portraits": portraits,
+        "boxes": torch.from_numpy(_in_crop(boxes[:frames], crop)),
+        "portraits": torch.stack(portraits),
         "portrait_frames": portrait_frames(frames),
     }
-    return tensors if track.identity is None else {**tensors, "identity": track.identity}
+    return tensors if identity is None else {**tensors, "identity": identity}
 
 
-@dataclass(frozen=True)
-class FaceTrack:
-    """Boxes of face and lips in every frame, (s, 2, 4) in pixels, and the mean embedding if any."""
-
-    boxes: np.ndarray
-    identity: Tensor | None
-
-    def face_box(self) -> tuple[int, int, int, int]:
-        """The box that holds the face in all frames."""
-        faces = self.boxes[:, 0]
-        left, top = (int(x) for x in faces[:, :2].min(0))
-        right, bottom = (int(x) for x in faces[:, 2:].max(0))
-        return left, top, right, bottom
+def _face_box(boxes: np.ndarray) -> tuple[int, int, int, int]:
+    """The box that holds the face in all frames."""
+    faces = boxes[:, 0]
+    left, top = (int(x) for x in faces[:, :2].min(0))
+    right, bottom = (int(x) for x in faces[:, 2:].max(0))
+    return left, top, right, bottom
 
 
 def track_face(
     video: Path, settings: VideoSettings, size: tuple[int, int], find_faces: FindFaces
-) -> FaceTrack:
-    """Look for the first face in every `stride`-th frame; ValueError where half of the looks find none."""
-    seen: list[int] = []
-    boxes: list[np.ndarray] = []
-    identities: list[Tensor] = []
-    count = looks = 0
+) -> tuple[np.ndarray, Tensor | None]:
+    """Boxes of face and lips in every frame, (s, 2, 4) in pixels, and the mean embedding if any.
+
+    Looks for the first face in every `stride`-th frame; ValueError where half of the looks find none.
+    """
+    looks: list[Sequence[DetectedFace]] = []
+    count = 0
     with closing(frames_at(video, settings.fps, size)) as frames:
-        for picture in frames:
-            if count == settings.most:
-                break
-            if count % settings.stride == 0:
-                looks += 1
-                faces = find_faces(Image.fromarray(picture))
-                if faces:
-                    seen.append(count)
-                    found = faces[0].landmarks
-                    boxes.append(np.array([bounding_box(found.silhouette), bounding_box(found.lips)], float))
-                    if faces[0].identity is not None:
-                        identities.append(faces[0].identity)
-            count += 1
+        for count, picture in enumerate(itertools.islice(frames, settings.most), 1):
+            if (count - 1) % settings.stride == 0:
+                looks.append(find_faces(Image.fromarray(picture)))
     if not looks:
         raise ValueError("it has no pictures that can be decoded")
-    if len(seen) <= looks // 2:
-        raise ValueError(f"a face was found in {len(seen)} of {looks} pictures only")
-    flat = np.stack(boxes).reshape(len(seen), -1)
-    every = np.stack([np.interp(np.arange(count), seen, column) for column in flat.T], axis=1)
-    return FaceTrack(
-        every.round().reshape(count, 2, 4), torch.stack(identities).mean(0) if identities else None
-    )
+    found = {index * settings.stride: faces[0] for index, faces in enumerate(looks) if faces}
+    if len(found) <= len(looks) // 2:
+        raise ValueError(f"a face was found in {len(found)} of {len(looks)} pictures only")
+    marks = [face.landmarks for face in found.values()]
+    seen = np.array([[*bounding_box(x.silhouette), *bounding_box(x.lips)] for x in marks], float)
+    every = np.stack([np.interp(np.arange(count), list(found), column) for column in seen.T], axis=1)
+    identities = [face.identity for face in found.values() if face.identity is not None]
+    return every.round().reshape(count, 2, 4), torch.stack(identities).mean(0) if identities else None
 
 
 def frames_at(video: Path, fps: float, size: tuple[int, int]) -> Generator[np.ndarray, None, None]:
@@ -220,32 +221,6 @@ def frames_at(video: Path, fps: float, size: tuple[int, int]) -> Generator[np.nd
     with running(command) as ffmpeg:
         while len(levels := ffmpeg.output.read(length)) == length:
             yield np.frombuffer(levels, np.uint8).reshape(*size, 3)
-
-
-def _encode(
-    video: Path,
-    settings: VideoSettings,
-    size: tuple[int, int],
-    crop: CropTransform,
-    vae: PictureEncoder,
-    frames: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Latents (s, 4, h, w), thumbnails (s, 3, h, w) uint8 and portraits of the first `frames` frames."""
-    latents, thumbnails, waiting = [], [], list[Tensor]()
-    portraits, kept = [], set(portrait_frames(frames).tolist())
-    with closing(frames_at(video, settings.fps, size)) as pictures:
-        for index, picture in enumerate(pictures):
-            waiting.append(to_tensor(crop.apply(Image.fromarray(picture))))
-            if index in kept:
-                portraits.append(waiting[-1].mul(255).round().byte())
-            if len(waiting) == settings.batch or index + 1 == frames:
-                pixels = torch.stack(waiting)
-                latents.append(vae.encode(pixels * 2 - 1).cpu())
-                thumbnails.append(F.avg_pool2d(pixels, constants.VAE_STRIDE).mul(255).round().byte())
-                waiting = []
-            if index + 1 == frames:
-                break
-    return torch.cat(latents), torch.cat(thumbnails), torch.stack(portraits)
 
 
 def _in_crop(boxes: np.ndarray, crop: CropTransform) -> np.ndarray:
