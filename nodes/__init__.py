@@ -16,7 +16,7 @@ from .evaluate import SingerEvaluate
 from .loader import SingerDemoLoader, SingerModelLoader
 from .portrait import SingerIdentityLoader, SingerPortrait
 from .samplers import SingerDDIM, SingerGuider, SingerNoise
-from .sampling import SingerSampler
+from .song import SingerSampler
 from .spectral import SingerSelfAdaptiveFilter, SingerSpectralPlot, SingerSpectralWeighting
 from .training import SingerTrain
 from .video import SingerDuetVideo, SingerVideo

@@ -24,8 +24,7 @@ from singer_core.settings import MotionResponse, SongSettings
 
 from . import folders
 from .library import needs_library, progress_bar
-from .sockets import SingerAudio, SingerWeights, to_audio, to_waveform
-from .widgets import widget
+from .sockets import SingerAudio, SingerWeights, to_audio, to_waveform, widget
 
 if TYPE_CHECKING:
     from comfy.audio_encoders.audio_encoders import AudioEncoderModel

@@ -19,8 +19,7 @@ from singer_core.portrait.image import to_tensor
 from singer_core.portrait.portrait import Portrait
 
 from .library import needs_library, progress_bar
-from .sockets import FaceLandmarksType, Landmarks, SingerPortraitType, frame_rate, to_waveform
-from .widgets import widget
+from .sockets import FaceLandmarksType, Landmarks, SingerPortraitType, frame_rate, to_waveform, widget
 
 if TYPE_CHECKING:
     from singer_core.evaluation.footage import Footage

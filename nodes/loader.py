@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import torch
-from comfy_api.latest import io
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import VAE
+from comfy_api.latest import Input, io
 
-from singer_core.settings import OFFICIAL, SingerOptions
+from singer_core.audio.waveform import read_audio
+from singer_core.demo import files
+from singer_core.network.checkpoint import open_checkpoint
+from singer_core.network.taesd import comfyui_state
+from singer_core.portrait.image import read_picture
+from singer_core.portrait.landmarks import read_landmarks
+from singer_core.portrait.portrait import Portrait, prepare_portrait
+from singer_core.settings import OFFICIAL, PAPER, SingerOptions
+from singer_core.weights import load_state
 
 from . import folders
-from .builtin import builtin_model, builtin_portrait, builtin_song, builtin_vae
 from .library import needs_library
 from .model import load_singer
-from .sockets import SingerPortraitType
-from .widgets import widget
+from .sockets import SingerPortraitType, to_audio, widget
 
 WEIGHT_DTYPES = {
     "default": None,
@@ -114,3 +122,28 @@ class SingerDemoLoader(io.ComfyNode):
     @needs_library
     def execute(cls) -> io.NodeOutput:
         return io.NodeOutput(builtin_model(), builtin_vae(), builtin_portrait(), builtin_song())
+
+
+def builtin_model() -> ModelPatcher:
+    """The small network, set to what it was trained for: mode `paper`."""
+    return load_singer(str(files.CHECKPOINT), PAPER)
+
+
+def builtin_vae() -> VAE:
+    """Its VAE. Core knows TAESD 64 channels wide; the narrow one is filled up with zeros."""
+    vae = VAE(sd=comfyui_state(load_state(files.VAE)))
+    vae.throw_exception_if_invalid()
+    return vae
+
+
+def builtin_portrait() -> Portrait:
+    """The drawn singer, whole, at the network's size."""
+    size = open_checkpoint(files.CHECKPOINT).architecture.trained_size
+    picture = read_picture(files.PORTRAIT)
+    landmarks = read_landmarks(files.LANDMARKS, picture.image.size)
+    return prepare_portrait(picture, size, landmarks=landmarks, crop="squash")
+
+
+def builtin_song() -> Input.Audio:
+    """AUDIO of the synthetic voice."""
+    return to_audio(read_audio(files.SONG))

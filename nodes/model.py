@@ -36,13 +36,13 @@ from singer_core.render.run import RunConditions, SongConditions, make_run
 from singer_core.settings import NoiseSchedule, SingerOptions
 
 from .backbone import ReferenceUNet, SingerUNet, core_names, reference_features, unet_config
-from .patching import OPTIONS
 from .sockets import BRANCH, SONG
 
 logger = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
 
+OPTIONS = "singer_options"  # key among the transformer options of the patcher, so that a clone has its own
 REFERENCE = "singer_reference"  # key of the reference UNet among the patcher's additional models
 
 # diffusers' name of a noise schedule -> core's, which calls diffusers' "scaled_linear" linear.
@@ -92,6 +92,21 @@ def build_singer(
     name, weights = checkpoint.file.path.name, config.unet_config["dtype"]
     logger.info("%s: %s, weights in %s", name, VARIANTS[checkpoint.variant], weights)
     return patcher
+
+
+def options_of(model: ModelPatcher) -> SingerOptions:
+    """The options of a SINGER model. Raises ValueError for another model."""
+    options = model.model_options["transformer_options"].get(OPTIONS)
+    if options is None:
+        raise ValueError("`model` is not a SINGER model. Connect `Load SINGER Model`.")
+    return options
+
+
+def with_options(model: ModelPatcher, options: SingerOptions) -> ModelPatcher:
+    """A clone of the model that runs under other options."""
+    clone = model.clone()
+    clone.model_options["transformer_options"][OPTIONS] = options
+    return clone
 
 
 def split_state(checkpoint: Checkpoint) -> tuple[State, State]:

@@ -22,8 +22,7 @@ from singer_core.settings import PortraitSettings
 
 from . import folders
 from .library import needs_library
-from .sockets import FaceLandmarksType, FoundFace, Landmarks, SingerIdentity, SingerPortraitType
-from .widgets import widget
+from .sockets import FaceLandmarksType, FoundFace, Landmarks, SingerIdentity, SingerPortraitType, widget
 
 
 class SingerIdentityLoader(io.ComfyNode):

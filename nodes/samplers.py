@@ -19,8 +19,7 @@ from singer_core.render.sampler import rescaled
 from singer_core.settings import SamplingSettings, SingerOptions
 
 from .library import needs_library
-from .sockets import BRANCH, Conditioning, Options
-from .widgets import widget
+from .sockets import BRANCH, Conditioning, Options, widget
 
 
 class SingerNoise(io.ComfyNode):

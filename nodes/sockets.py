@@ -1,4 +1,4 @@
-"""What sockets carry, our own and core's.
+"""What goes in and out of nodes: what sockets carry, our own and core's, and widgets made from settings.
 
 SINGER_AUDIO      singer_core.audio.features.AudioFeatures
 SINGER_PORTRAIT   singer_core.portrait.portrait.Portrait
@@ -11,8 +11,8 @@ A CONDITIONING entry of ours is [None, {"singer": SongConditions, "singer_branch
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypedDict
+import dataclasses
+from typing import Any, Literal, Protocol, TypedDict, get_args, get_origin, get_type_hints
 
 import numpy as np
 from comfy_api.latest import Input, io
@@ -22,14 +22,31 @@ from singer_core.audio.waveform import Waveform, check_waveform
 from singer_core.render.run import SongConditions
 from singer_core.settings import SongSettings
 
-from .widgets import widget
-
 SingerAudio = io.Custom("SINGER_AUDIO")
 SingerPortraitType = io.Custom("SINGER_PORTRAIT")
 SingerWeights = io.Custom("SINGER_WEIGHTS")
 SingerIdentity = io.Custom("SINGER_IDENTITY")
 FaceLandmarksType = io.Custom("FACE_LANDMARKS")
 FaceDetectionType = io.Custom("FACE_DETECTION_MODEL")
+
+
+def widget(settings: type, name: str, id: str | None = None, **changes: object) -> io.Input:
+    """The widget of a field of the library's settings, from which it has default, range and words.
+
+    id       its name in the node, where that is another
+    changes  arguments of the widget that this node wants otherwise, such as `tooltip` or `options`
+    """
+    (field,) = (field for field in dataclasses.fields(settings) if field.name == name)
+    hint = get_type_hints(settings)[name]
+    given = {"default": field.default, "tooltip": field.metadata["help"]}
+    given |= zip(("min", "max", "step"), field.metadata["slider"], strict=False)
+    if get_origin(hint) is Literal:
+        given["options"] = list(get_args(hint))
+    if field.metadata.get("expert"):
+        given["advanced"] = True
+    given |= changes
+    kind = io.Combo if "options" in given else {bool: io.Boolean, int: io.Int, float: io.Float}[hint]
+    return kind.Input(id or name, **given)
 
 
 def frame_rate(tooltip: str) -> io.Input:
@@ -44,10 +61,19 @@ BRANCH = "singer_branch"
 Cond = dict[str, Any]
 Options = dict[str, Any]
 Conditioning = list[tuple[Tensor | None, Cond]]
+Conds = dict[str, list[Cond]]  # of a guider: {"positive": [dict, ...], ...}
 
 
-def find_song(conds: Mapping[str, list[Cond]]) -> SongConditions | None:
-    """The song in the conditions of a guider, {"positive": [dict, ...], ...}; None where there is none."""
+class Noise(Protocol):
+    """What NOISE carries."""
+
+    @property
+    def seed(self) -> int: ...
+    def generate_noise(self, input_latent: Input.Latent) -> Tensor: ...
+
+
+def find_song(conds: Conds) -> SongConditions | None:
+    """The song in the conditions of a guider; None where there is none."""
     return next((cond[SONG] for part in conds.values() for cond in part if SONG in cond), None)
 
 

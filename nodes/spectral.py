@@ -14,9 +14,8 @@ from singer_core.render.sampler import SpectralWeighting
 from singer_core.settings import BandGains, SingerOptions
 
 from .library import needs_library
-from .patching import options_of, with_options
-from .sockets import SingerAudio
-from .widgets import widget
+from .model import options_of, with_options
+from .sockets import SingerAudio, widget
 
 WAVELETS = ["haar", "db2", "db4", "sym4", "coif1", "bior2.2"]
 

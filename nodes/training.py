@@ -38,8 +38,7 @@ from . import folders
 from .audio import hearing
 from .library import needs_library
 from .portrait import IdentityModel, points_of
-from .sockets import FaceDetectionType, FoundFace, SingerIdentity
-from .widgets import widget
+from .sockets import FaceDetectionType, FoundFace, SingerIdentity, widget
 
 if TYPE_CHECKING:
     from comfy.audio_encoders.audio_encoders import AudioEncoderModel

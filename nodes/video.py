@@ -6,13 +6,13 @@ import secrets
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import comfy.model_management
 import comfy.utils
 import folder_paths
 import torch
-from comfy_api.latest import InputImpl, io
+from comfy.sd import VAE
+from comfy_api.latest import Input, InputImpl, io
 from torch import Tensor
 
 from singer_core.audio.waveform import Waveform, write_wave
@@ -55,13 +55,13 @@ class SingerVideo(io.ComfyNode):
     @needs_library
     def execute(
         cls,
-        latent: Any,
-        vae: Any,
+        latent: Input.Latent,
+        vae: VAE,
         fps: float,
         audio_start: float,
         crf: int,
-        audio: Any = None,
-        portrait: Any = None,
+        audio: Input.Audio | None = None,
+        portrait: Portrait | None = None,
     ) -> io.NodeOutput:
         samples = latent["samples"]
         canvas = canvas_of(samples, vae, portrait)
@@ -102,15 +102,15 @@ class SingerDuetVideo(io.ComfyNode):
     @needs_library
     def execute(
         cls,
-        first: Any,
-        second: Any,
-        vae: Any,
+        first: Input.Latent,
+        second: Input.Latent,
+        vae: VAE,
         fps: float,
         audio_start: float,
         crf: int,
-        audio: Any = None,
-        first_portrait: Any = None,
-        second_portrait: Any = None,
+        audio: Input.Audio | None = None,
+        first_portrait: Portrait | None = None,
+        second_portrait: Portrait | None = None,
     ) -> io.NodeOutput:
         latents = [first["samples"], second["samples"]]
         canvas = canvas_of_two(latents, vae, first_portrait, second_portrait)
@@ -147,10 +147,10 @@ def _output() -> io.Output:
 def write_video(
     latents: Sequence[Tensor],
     canvas: Canvas,
-    vae: Any,
+    vae: VAE,
     fps: float,
     crf: int,
-    audio: Any,
+    audio: Input.Audio | None,
     audio_start: float,
 ) -> InputImpl.VideoFromFile:
     """VIDEO of one singer or several, latents (frames, 4, h, w) each, put together by the canvas.
@@ -180,14 +180,14 @@ def write_video(
     return InputImpl.VideoFromFile(str(path))
 
 
-def decoded_at_once(vae: Any, latents: Sequence[Tensor]) -> int:
+def decoded_at_once(vae: VAE, latents: Sequence[Tensor]) -> int:
     """How many frames `vae.decode` is given: core splits them by the free memory of the VAE's device."""
     scale = vae.spacial_compression_decode()
     pixels = sum(one.shape[-2] * one.shape[-1] * scale**2 for one in latents)
     return max(1, min(int(DECODED_BYTES / (3 * 4 * pixels)), DECODED_FRAMES))
 
 
-def canvas_of(latents: Tensor, vae: Any, portrait: Portrait | None, socket: str = "portrait") -> Canvas:
+def canvas_of(latents: Tensor, vae: VAE, portrait: Portrait | None, socket: str = "portrait") -> Canvas:
     """Frames as they are, or pasted back. Raises ValueError where the portrait has another size."""
     scale = vae.spacial_compression_decode()
     size = (latents.shape[-2] * scale, latents.shape[-1] * scale)
@@ -202,17 +202,22 @@ def canvas_of(latents: Tensor, vae: Any, portrait: Portrait | None, socket: str 
 
 
 def canvas_of_two(
-    latents: Sequence[Tensor], vae: Any, first: Portrait | None, second: Portrait | None
+    latents: Sequence[Tensor], vae: VAE, first: Portrait | None, second: Portrait | None
 ) -> Canvas:
     """Side by side, or back in the picture that both portraits are from."""
     left = canvas_of(latents[0], vae, first, "first_portrait")
     right = canvas_of(latents[1], vae, second, "second_portrait")
-    if first is not None and second is not None and torch.equal(first.original, second.original):
+    if first is not None and second is not None and _of_one_picture(first, second):
         return in_one_picture(first, second)
     return side_by_side(left, right)
 
 
-def _sound(audio: Any, start: float, path: Path) -> Path:
+def _of_one_picture(first: Portrait, second: Portrait) -> bool:
+    left, right = first.original, second.original
+    return left is not None and right is not None and torch.equal(left, right)
+
+
+def _sound(audio: Input.Audio | None, start: float, path: Path) -> Path:
     waveform = to_waveform(audio, "audio")
     first = round(start * waveform.rate)
     if first >= waveform.length:

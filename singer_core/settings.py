@@ -1,7 +1,7 @@
 """Everything a user can choose, as values: each field says its default, its words and its range once.
 
 The command line makes its arguments from these fields (`cli/arguments.py`), the nodes their widgets
-(`nodes/widgets.py`), so a flag and a widget of one field have one text. A field's metadata:
+(`nodes/sockets.py`), so a flag and a widget of one field have one text. A field's metadata:
 
     help        what it does, in sentences
     slider      least and largest value of a widget, and its step; what is valid is checked elsewhere

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from .. import constants
@@ -42,6 +43,12 @@ class SongConditions:
     weights: Tensor | None = None
     brighten: bool = True
     first_noise: Tensor | None = None
+
+    def before(self, count: int) -> Tensor:
+        """`references` with `count` carried frames: the last, the first repeated where there are fewer."""
+        portrait, carried = self.references[:1], self.references[1:]
+        repeated = carried[:1].expand(max(count - len(carried), 0), -1, -1, -1)
+        return torch.cat([portrait, repeated, carried[-count:]])
 
 
 @dataclass(frozen=True, eq=False)

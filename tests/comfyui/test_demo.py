@@ -25,7 +25,7 @@ def heard(pack, demo):
 
 def test_the_model_is_set_to_what_it_was_trained_for(pack, demo):
     model = demo[0]
-    assert pack("patching").options_of(model) == PAPER
+    assert pack("model").options_of(model) == PAPER
     assert model.model.model_config.sampling_settings["beta_schedule"] == "linear"  # core's scaled_linear
     assert model.model.architecture.trained_size == tuple(demo[2].image.shape[-2:])
 

@@ -323,7 +323,7 @@ def test_a_controlnet_is_shown_the_hints_of_its_clip(core, pack, model, conditio
         guider = comfy.samplers.CFGGuider(model)
         guider.set_conds(*conds)
         guider.set_cfg(3.5)
-        node = pack("sampling").SingerSampler
+        node = pack("song").SingerSampler
         return node.execute(noise, guider, sampler, sigmas, latent, 4, 2, 0).result[0]["samples"]
 
     changed = run(controlled)

@@ -247,7 +247,7 @@ def test_a_chained_song_is_what_one_run_gives(core, pack, vae, model, conditions
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(*whole[:2])
     guider.set_cfg(3.5)
-    song = pack("sampling").SingerSampler.execute(noise, guider, sampler, sigmas, whole[2], 4, 2, 0, vae)
+    song = pack("song").SingerSampler.execute(noise, guider, sampler, sigmas, whole[2], 4, 2, 0, vae)
     samples = song.result[0]["samples"]
     positive, negative, latent = conditions(4, first_frame=4, previous_frames=vae.decode(samples[:4]))
     guider.set_conds(positive, negative)

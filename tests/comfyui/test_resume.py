@@ -44,7 +44,7 @@ class Song:
         self.guider.sample = watched
         self.runs = 0
         noise, sampler = self.pack("samplers").ClipNoise(seed, 4), self.pack("samplers").ddim_sampler()
-        node = self.pack("sampling").SingerSampler
+        node = self.pack("song").SingerSampler
         sigmas = simple_sigmas(self.model, steps)
         out = node.execute(noise, self.guider, sampler, sigmas, self.latent, 4, 2, 0, self.vae, **kept)
         return out.result[0]["samples"]
@@ -148,6 +148,6 @@ def steady_song(pack, model, conditions, vae, steady: dict[str, Any]) -> torch.T
     noise, sampler = pack("samplers").ClipNoise(5, 4), pack("samplers").ddim_sampler()
     named = dict(steady)
     overlap = named.pop("overlap")
-    node, sigmas = pack("sampling").SingerSampler, simple_sigmas(model, 2)
+    node, sigmas = pack("song").SingerSampler, simple_sigmas(model, 2)
     out = node.execute(noise, guider, sampler, sigmas, latent, 4, 2, overlap, vae, **named)
     return out.result[0]["samples"]

@@ -39,7 +39,7 @@ def simple_sigmas(model, steps: int) -> torch.Tensor:
 
 
 def sample(pack, noise, guider, sampler, sigmas, latent, vae=None, form=(4, 2, 0)) -> torch.Tensor:
-    node = pack("sampling").SingerSampler
+    node = pack("song").SingerSampler
     clip_frames, motion_frames, overlap = form
     out = node.execute(noise, guider, sampler, sigmas, latent, clip_frames, motion_frames, overlap, vae)
     return out.result[0]["samples"]
