@@ -37,12 +37,21 @@ from .drawn import DrawnWorld, face_boxes, song_features
 from .faces import Faces
 from .pictures import HELD_OUT_SEED
 from .puppet import PuppetShow
+from .reader import FaceReader
 from .world import Identity, Performance, Show, Song, measured_opening
 
 DEMO = demo.OPTIONS
 REGIONS = ("skin", "hair", "background")
 LAGS = range(-5, 6)  # frames
 REST_MARGIN = 2  # frames at either end of a rest in which the lips still close or get ready
+LIKENESS_SECONDS = (1, 3, 5)
+# left, top, right, bottom of regions as shares of the face's box, of a portrait that looks ahead
+AROUND_FACE = {
+    "skin": ((0.25, 0.3, 0.75, 0.65),),
+    "hair": ((0.2, -0.25, 0.8, -0.05),),
+    "clothes": ((0.0, 1.2, 1.0, 1.7),),
+    "background": ((-2.0, -1.0, -0.35, 0.4), (1.35, -1.0, 3.0, 0.4)),
+}
 NEAR = 48.0  # distance in RGB up to which a pixel of the portrait belongs to a region's colour
 
 Floats = NDArray[np.float64]
@@ -264,9 +273,11 @@ def sharpness(frames: Frames) -> float:
     return float((laplacian - grey[:, 1:-1, 2:]).var((1, 2)).mean())
 
 
-def measure(show: Show, truth: Frames, made: Frames, options: SingerOptions) -> dict[str, Any]:
-    """Every measure of one render. Only of drawn people the mouth and the colours are read from pixels;
-    `opening` is the mouth's curve, for comparison with other songs."""
+def measure(
+    show: Show, truth: Frames, made: Frames, options: SingerOptions, reader: FaceReader | None = None
+) -> dict[str, Any]:
+    """Every measure of one render. Of drawn people mouth and colours are read from pixels, of photographs by
+    `reader`, where there is one; `opening` is the mouth's curve, for comparison with other songs."""
     found = {
         "psnr_first": psnr(made[0], truth[0]),
         "psnr": psnr(made, truth),
@@ -274,18 +285,59 @@ def measure(show: Show, truth: Frames, made: Frames, options: SingerOptions) -> 
         "drift": float(drifts(made)[-1]),
         "sharpness": sharpness(made) / sharpness(truth),
     }
-    return {**found, **_drawn_measures(show, truth, made)} if isinstance(show, Performance) else found
+    if isinstance(show, Performance):
+        found |= _colours("colour", colour_errors(show, truth, made))
+        return {**found, **_mouth(openings(show, made), show)}
+    found |= _colours("colour", region_errors(show, truth, made))
+    return found if reader is None else {**found, **_read(show, truth, made, reader)}
 
 
-def _drawn_measures(show: Performance, truth: Frames, made: Frames) -> dict[str, Any]:
-    opening, true = openings(show, made), show.motion.opening
+def _colours(name: str, errors: dict[str, float]) -> dict[str, float]:
+    return {f"{name}_{region}": value for region, value in errors.items()}
+
+
+def _mouth(opening: Floats, show: Show) -> dict[str, Any]:
+    true = show.motion.opening
     return {
         "sync": sync(opening, true),
         "lag": best_lag(opening, true),
         "rest_motion": rest_motion(opening, show.motion.sung),
-        **{f"colour_{name}": value for name, value in colour_errors(show, truth, made).items()},
         "opening": [round(float(value), 4) for value in opening],
     }
+
+
+def _read(show: Show, truth: Frames, made: Frames, reader: FaceReader) -> dict[str, Any]:
+    """What dlib reads: the mouth, and how far the face is from the portrait's after some seconds."""
+    boxes = [_ints(face_boxes(show.landmarks(i))[0]) for i in range(len(made))]
+    opening = np.array([reader.opening(frame, box) for frame, box in zip(made, boxes, strict=True)])
+    portrait = reader.descriptor(truth[0], boxes[0])
+    moments = [round(second * show.fps) - 1 for second in LIKENESS_SECONDS]
+    distances = {
+        f"likeness_{second}s": float(np.linalg.norm(reader.descriptor(made[i], boxes[i]) - portrait))
+        for second, i in zip(LIKENESS_SECONDS, moments, strict=True)
+        if i < len(made)
+    }
+    return {**_mouth(opening, show), **distances}
+
+
+def region_errors(show: Show, truth: Frames, made: Frames) -> dict[str, float]:
+    """As `colour_errors`, of boxes placed by the face of the first frame; also of clothes."""
+    left, top, right, bottom = _ints(face_boxes(show.landmarks(0))[0])
+    corner, side = np.array([left, top]), np.array([right - left, bottom - top])
+    change = made.astype(float).mean(0) - truth.astype(float).mean(0)
+    errors = {}
+    for name, shares in AROUND_FACE.items():
+        boxes = [(corner + side * np.reshape(share, (2, 2))).round().astype(int).clip(0) for share in shares]
+        parts = [change[low[1] : high[1], low[0] : high[0]].reshape(-1, 3) for low, high in boxes]
+        region = np.concatenate(parts)
+        if len(region) >= 30:
+            errors[name] = float(np.abs(region.mean(0)).mean() / 255)
+    return errors
+
+
+def _ints(box: NDArray[np.int16]) -> tuple[int, int, int, int]:
+    left, top, right, bottom = map(int, box)
+    return left, top, right, bottom
 
 
 def key_of(models: Models, options: SingerOptions, **names: object) -> str:

@@ -42,6 +42,7 @@ from . import held_out as h
 from .drawn import DataSet, DrawnWorld, People, draw_dataset
 from .faces import Faces, read_faces
 from .finder import train as finding
+from .reader import FaceReader
 from .vae import VaeRecipe, make_vae
 
 # What the steps' parameters are; their defaults stand at the steps.
@@ -98,12 +99,13 @@ def sample(
     models = h.Models.load(weights(newest), folder / "vae" / "vae.safetensors")
     options = h.DEMO.but(steps=denoise)
     size, photographs = _size(folder / "data"), _read(faces, judged=True)
+    reader = FaceReader() if faces else None
     sheet, measures = [], []
     for number in range(count):
         show = h.show(number, seconds, size, photographs)
         truth = h.true_frames(show)
         made, took = h.render(models, show, options)
-        found = {**h.measure(show, truth, made, options), "seconds": took}
+        found = {**h.measure(show, truth, made, options, reader), "seconds": took}
         found.pop("opening", None)
         sheet.append(h.strip(truth, made))
         measures.append(found)

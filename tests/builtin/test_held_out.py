@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,11 @@ from singer_core.render.clips import plan_clips
 
 pytest.importorskip("skia")
 
+from photographs import write_faces
+
 from builtin import held_out as h
+from builtin.faces import read_faces
+from builtin.reader import SAME_PERSON, FaceReader
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +123,30 @@ def test_tables_are_filled_in_between_their_lines(tmp_path):
     assert document.read_text() == "before\n<!-- measures -->\n| new |\n<!-- /measures -->\nafter\n"
     with pytest.raises(SystemExit, match="has no lines <!-- other -->"):
         h.fill_in(document, "other", "text")
+
+
+@pytest.fixture(scope="module")
+def puppet(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faces")
+    write_faces(folder, ["0013.png"])
+    return h.show(1, 3.2, 128, read_faces(folder, judged=True))
+
+
+def test_regions_around_a_photographs_face_show_a_tint_where_it_is(puppet):
+    truth = h.true_frames(puppet)
+    tinted = truth.copy()
+    tinted[:, -16:] = truth[:, -16:] // 2  # below the chin
+    errors = h.region_errors(puppet, truth, tinted)
+    assert set(errors) == set(h.AROUND_FACE)
+    assert errors["clothes"] > 0.03 and errors["skin"] == errors["hair"] == 0
+
+
+def test_a_reader_that_knows_nothing_of_ours_sees_mouth_and_person(puppet):
+    if not all(map(importlib.util.find_spec, ("dlib", "face_recognition_models"))):
+        pytest.skip("dlib and its models are not there")
+    truth, reader = h.true_frames(puppet), FaceReader()
+    found = h.measure(puppet, truth, truth, h.DEMO, reader)
+    assert found["sync"] > 0.8 and abs(found["lag"]) <= 1
+    assert found["likeness_1s"] < SAME_PERSON and "likeness_5s" not in found
+    shuffled = h.measure(puppet, truth, truth[::-1].copy(), h.DEMO, reader)
+    assert shuffled["sync"] < found["sync"] - 0.2
