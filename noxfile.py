@@ -37,9 +37,8 @@ def comfyui(session: nox.Session) -> None:
     """The nodes in the ComfyUI of COMFYUI_PATH, with the Python of COMFYUI_PYTHON."""
     folder = os.path.expanduser(os.environ.get("COMFYUI_PATH", "~/ComfyUI"))
     python = os.environ.get("COMFYUI_PYTHON", f"{folder}/.venv/bin/python")
-    chosen = session.posargs or ["-m", "not slow and not long"]
     env = {"COMFYUI_PATH": folder}
-    session.run(python, "-m", "pytest", "tests/comfyui", *chosen, external=True, env=env)
+    session.run(python, "-m", "pytest", "tests/comfyui", *session.posargs, external=True, env=env)
 
 
 @nox.session(venv_backend="none")

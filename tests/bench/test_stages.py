@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
@@ -39,6 +40,7 @@ def test_attention_counts_its_two_products():
         assert stages.operations_of(lambda: attend(q, k, k, 4)) == 2 * (2 * 2 * 9 * 70 * 64)
 
 
+@pytest.mark.slow
 def test_every_stage_and_every_start_is_measured(capsys):
     stages.main(["--width", "tiny", "--frames", "2", "--runs", "1", "--device", "cpu"])
     printed = capsys.readouterr().out

@@ -224,7 +224,7 @@ def test_accelerate_shares_jobs_and_sections_out_and_gives_the_bytes_of_one_proc
         env=alone,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

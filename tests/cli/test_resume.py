@@ -188,6 +188,7 @@ def test_a_full_disk_ends_with_one_line_and_keeps_what_is_there(arguments, tmp_p
     assert main(arguments()) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_three_kills_at_random_moments_leave_no_trace_in_the_file_or_the_folders(arguments, tmp_path):
     command = [sys.executable, "-c", RUN, *arguments()]
@@ -215,6 +216,7 @@ def test_three_kills_at_random_moments_leave_no_trace_in_the_file_or_the_folders
     assert contents(tmp_path) == ["out/film.mp4"]
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_song_at_once_both_give_the_whole_file(arguments, tmp_path):
     film, other = tmp_path / "out" / "film.mp4", tmp_path / "out" / "other.mp4"
     assert main(arguments("--no-resume")) == 0
@@ -229,7 +231,7 @@ def test_two_runs_of_one_song_at_once_both_give_the_whole_file(arguments, tmp_pa
         )
         for out in (film, film, other)
     ]
-    errors = [process.communicate(timeout=600)[1] for process in processes]
+    errors = [process.communicate(timeout=1800)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], errors
     assert film.read_bytes() == other.read_bytes() == unbroken
     assert contents(tmp_path) == ["out/film.mp4", "out/other.mp4"]

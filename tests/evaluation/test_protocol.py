@@ -159,7 +159,7 @@ def test_two_processes_of_accelerate_share_the_pairs(copied):
     launch += ["--dynamo_backend", "no", "--main_process_port", "0"]
     command = [*launch, program, "evaluate", "--protocol", "shv", copied, "--device", "cpu"]
     done = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, timeout=300, check=False
+        [str(part) for part in command], capture_output=True, text=True, timeout=1800, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("shv: 3 pairs") == 1  # the main process alone writes the table

@@ -377,6 +377,7 @@ MEASURE = textwrap.dedent(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from /proc")
 def test_loading_half_precision_weights_takes_little_more_than_their_size(tmp_path):
     arch = dataclasses.replace(tiny.TINY, channels=(96, 160, 320, 320))

@@ -39,7 +39,7 @@ def test_killed_run_resumes_with_the_weights_of_an_unbroken_one(tmp_path):
     program = PROGRAM.format(paths=[str(here), str(here.parent)], folder=str(tmp_path))
     victim = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
     broken = tmp_path / "broken"
-    end = time.monotonic() + 300
+    end = time.monotonic() + 1800
     while not all_steps(broken) and victim.poll() is None and time.monotonic() < end:
         time.sleep(0.01)
     time.sleep(random.uniform(0, 1))  # anywhere in a step or a save

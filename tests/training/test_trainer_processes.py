@@ -58,7 +58,7 @@ def test_two_processes_equal_one_at_twice_the_batch(tmp_path):
         )
         for rank in range(2)
     ]
-    errors = [rank.communicate(timeout=300)[1] for rank in ranks]
+    errors = [rank.communicate(timeout=1800)[1] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], errors
     one, two = (load_file(tmp_path / run / "step-000002" / NETWORK) for run in ("one", "two"))
     worst = max(float((one[key] - two[key]).abs().max()) for key in one)
