@@ -27,12 +27,11 @@ from singer_core.portrait.detection import DetectedFace
 from singer_core.portrait.identity import COLOUR_IDENTITY_WIDTH
 from singer_core.portrait.image import to_tensor
 from singer_core.settings import SamplingSettings, SingerOptions
-from singer_core.training.checkpoints import AVERAGE, FACTORS, NETWORK, newest_step
+from singer_core.training.checkpoints import check_length, export_newest
 from singer_core.training.config import TrainConfig, from_mapping
-from singer_core.training.lora import loadable_factors
 from singer_core.training.runlog import LOG, Report, loss_picture
 from singer_core.training.videos import VideoSettings, prepare_videos
-from singer_core.weights import open_weights, save_weights
+from singer_core.weights import open_weights
 
 from . import folders
 from .audio import hearing
@@ -244,15 +243,14 @@ def train(data: Path, lesson: Lesson, preparation: Preparation) -> tuple[str, Te
     run, target = lesson.run(data), _target(lesson, data)
     start = open_checkpoint(Path(lesson.checkpoint))
     config = _config(lesson, prepared_clips(data, _workplace(), start, lesson.clip_frames, preparation), run)
-    _check_length(config)
+    check_length(config)
     mm.unload_all_models()
     mm.soft_empty_cache()
     with torch.inference_mode(False):  # in which core runs nodes, and which knows no gradients
         _learn(config)
-    _export(config, start, target, run)
-    return str(target), to_tensor(loss_picture(config.output / LOG)).permute(1, 2, 0)[
-        None
-    ]  # C H W -> 1 H W C
+    export_newest(config, start, target, {RUN: run})
+    plot = to_tensor(loss_picture(config.output / LOG))
+    return str(target), plot.permute(1, 2, 0)[None]  # C H W -> 1 H W C
 
 
 def _learn(config: TrainConfig) -> None:
@@ -321,33 +319,6 @@ def _target(lesson: Lesson, data: Path) -> Path:
     if target.exists() and open_weights(target).metadata.get(RUN) != lesson.run(data):
         raise ValueError(f"{target} exists and is of other settings. Choose another `name`, or move it away.")
     return target
-
-
-def _check_length(config: TrainConfig) -> None:
-    """ValueError where the run has more steps behind it than are asked for."""
-    newest = newest_step(config.output)
-    done = 0 if newest is None else int(newest.name.removeprefix("step-"))
-    if done > config.steps:
-        raise ValueError(
-            f"`steps` is {config.steps}, but this run is at step {done}. Ask for more, choose another "
-            f"`name`, or delete {config.output} to begin anew."
-        )
-
-
-def _export(config: TrainConfig, start: Checkpoint, target: Path, run: str) -> None:
-    """Write what the run's newest checkpoint holds as users load it."""
-    newest = newest_step(config.output)
-    assert newest is not None  # the trainer has just written it
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if config.recipe == "lora":
-        factors = open_weights(newest / FACTORS)
-        save_weights(target, loadable_factors(factors, start), {**factors.metadata, RUN: run})
-        return
-    average = newest / AVERAGE
-    network = open_weights(average if average.exists() else newest / NETWORK)
-    stored = start.file.dtypes
-    tensors = ((key, network.tensor(key).to(stored.get(key))) for key in network.shapes)
-    save_weights(target, tensors, {**network.metadata, RUN: run})
 
 
 class FaceDetector(Protocol):

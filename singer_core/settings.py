@@ -19,10 +19,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from . import constants
 
@@ -56,6 +57,16 @@ def required(help: str, **more: Any) -> Any:
 def group(kind: Callable[[], Any], title: str, about: str | None = None) -> Any:
     """A field that holds settings of their own."""
     return field(default_factory=kind, metadata={"title": title, "about": about})
+
+
+def typed_fields(kind: Any) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
+    """The fields with their types, which are classes or Literals where they may be None too."""
+    hints = get_type_hints(kind)
+    for its_field in dataclasses.fields(kind):
+        hint = hints[its_field.name]
+        if get_origin(hint) in (Union, types.UnionType):
+            hint = next(choice for choice in get_args(hint) if choice is not type(None))
+        yield its_field, hint
 
 
 def part(default: float, help: str, **more: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-import numpy as np
 import torch
 
 from .waveform import Waveform, resample, to_mono
@@ -26,15 +25,10 @@ def frame_count(samples: int, rate: int, fps: float) -> int:
     """Video frames of a sound: ceil(samples / rate * fps), in exact arithmetic.
 
     The authors' script computes it in floats, which now and then gives one frame more where the sound is
-    an exact number of frames long (`authors_frame_count`).
+    an exact number of frames long.
     """
     ratio = exact_fps(fps)
     return -(-samples * ratio.numerator // (rate * ratio.denominator))
-
-
-def authors_frame_count(samples: int, rate: int, fps: float) -> int:
-    """The same in the floats of the authors' script: 0.28 s at 25 fps are 8 frames, not 7."""
-    return int(np.ceil(samples / rate * fps))
 
 
 def padded_count(frames: int, clip_length: int) -> int:

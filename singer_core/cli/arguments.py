@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
+
+from ..settings import typed_fields
 
 Values = TypeVar("Values")
 Parser = argparse.ArgumentParser | argparse._ArgumentGroup
@@ -50,7 +51,7 @@ def changed(value: Values, kind: type, words: Sequence[str], prog: str) -> Value
 def made(kind: Any, values: dict[str, Any]) -> Any:
     """A `kind` of the values of its arguments. Raises ValueError where they do not fit each other."""
     found: dict[str, Any] = {}
-    for field, hint in _fields(kind):
+    for field, hint in typed_fields(kind):
         if dataclasses.is_dataclass(hint):
             found[field.name] = made(hint, values)
         elif _is_list(hint):
@@ -71,7 +72,7 @@ def flat(value: Any) -> dict[str, Any]:
 
 def add_arguments(parser: Parser, kind: Any) -> None:
     """An argument of the parser for every field."""
-    for field, hint in _fields(kind):
+    for field, hint in typed_fields(kind):
         if not dataclasses.is_dataclass(hint):
             _add(parser, field, hint)
         elif "title" in field.metadata:
@@ -79,16 +80,6 @@ def add_arguments(parser: Parser, kind: Any) -> None:
             add_arguments(group, hint)
         else:
             add_arguments(parser, hint)
-
-
-def _fields(kind: Any) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
-    """The fields with their types, which are classes or Literals where they may be None too."""
-    hints = get_type_hints(kind)
-    for field in dataclasses.fields(kind):
-        hint = hints[field.name]
-        if get_origin(hint) in (Union, types.UnionType):
-            hint = next(part for part in get_args(hint) if part is not type(None))
-        yield field, hint
 
 
 def _add(parser: Parser, field: dataclasses.Field[Any], hint: Any) -> None:

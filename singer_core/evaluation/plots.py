@@ -28,7 +28,7 @@ LABEL = 14  # pixels below a thumbnail
 CHANNELS = (("tab:red", "red"), ("tab:green", "green"), ("tab:blue", "blue"))
 
 
-def plot_curves(found: Evaluation, dpi: int = 100) -> bytes:
+def plot_curves(found: Evaluation) -> bytes:
     """A PNG of everything that changes over time. Raises RuntimeError where matplotlib is missing."""
     figure_module = require("matplotlib.figure", "Plotting", "matplotlib")
     panels = [panel for panel, needed in _PANELS if set(needed) & set(found.curves)]
@@ -42,7 +42,7 @@ def plot_curves(found: Evaluation, dpi: int = 100) -> bytes:
             axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
     rows[-1].set_xlabel("seconds")
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=dpi)
+    figure.savefig(stream, format="png", dpi=100)
     return stream.getvalue()
 
 

@@ -22,10 +22,10 @@ from torch import Tensor
 
 from ..files import renamed_on_success
 from ..network.architecture import Architecture
-from ..network.checkpoint import expected_shapes, open_checkpoint, our_key, published_key
-from ..weights import load_plain, load_state, save_weights
+from ..network.checkpoint import Checkpoint, expected_shapes, open_checkpoint, our_key, published_key
+from ..weights import load_plain, load_state, open_weights, save_weights
 from .config import TrainConfig
-from .lora import is_factor, merged_state
+from .lora import is_factor, loadable_factors, merged_state
 
 if TYPE_CHECKING:  # diffusers
     from ..network.backbone import SingerNetwork
@@ -47,15 +47,13 @@ class RunState:
     config: str
 
 
-def published_tensors(
-    state: Mapping[str, Tensor], arch: Architecture, dtype: torch.dtype = torch.float32
-) -> Iterator[tuple[str, Tensor]]:
+def published_tensors(state: Mapping[str, Tensor], arch: Architecture) -> Iterator[tuple[str, Tensor]]:
     """A network's state dict under the published names, complete; motion modules that nothing runs are 0."""
     for key, shape in expected_shapes(arch).items():
         if our_key(key, arch) is None:
-            yield key, torch.zeros(shape, dtype=dtype)
+            yield key, torch.zeros(shape)
     for name, value in state.items():
-        yield published_key(name), value.detach().to("cpu", dtype)
+        yield published_key(name), value.detach().to("cpu", torch.float32)
 
 
 def metadata_of(
@@ -79,11 +77,10 @@ def save_network(
     network: SingerNetwork,
     metadata: Mapping[str, str],
     changed: Mapping[str, Tensor] | None = None,
-    dtype: torch.dtype = torch.float32,
 ) -> None:
     """Write a network as a checkpoint in the published layout; `changed` replaces some of its tensors."""
     state = {**merged_state(network), **(changed or {})}
-    save_weights(path, published_tensors(state, network.architecture, dtype), dict(metadata))
+    save_weights(path, published_tensors(state, network.architecture), dict(metadata))
 
 
 def save_step(
@@ -132,13 +129,46 @@ def all_steps(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+    return sorted(found, key=_number)
+
+
+def _number(step: Path) -> int:
+    return int(step.name.removeprefix("step-"))
 
 
 def newest_step(folder: Path) -> Path | None:
     """The checkpoint to go on from, or None."""
     steps = all_steps(folder)
     return steps[-1] if steps else None
+
+
+def check_length(config: TrainConfig) -> None:
+    """ValueError where a run has more steps behind it than are asked for."""
+    newest = newest_step(config.output)
+    done = 0 if newest is None else _number(newest)
+    if done > config.steps:
+        raise ValueError(
+            f"`steps` is {config.steps}, but this run is at step {done}. Ask for more, choose another "
+            f"`name`, or delete {config.output} to begin anew."
+        )
+
+
+def export_newest(config: TrainConfig, start: Checkpoint, target: Path, extra: Mapping[str, str]) -> None:
+    """Write what a run's newest checkpoint holds as users load it: a LoRA, or a network, averaged if it is.
+
+    The network is stored in the types of `start`; `extra` joins the metadata.
+    """
+    newest = newest_step(config.output)
+    assert newest is not None  # the trainer has just written it
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if config.recipe == "lora":
+        factors = open_weights(newest / FACTORS)
+        save_weights(target, loadable_factors(factors, start), {**factors.metadata, **extra})
+        return
+    average = newest / AVERAGE
+    network, stored = open_weights(average if average.exists() else newest / NETWORK), start.file.dtypes
+    tensors = ((key, network.tensor(key).to(stored.get(key))) for key in network.shapes)
+    save_weights(target, tensors, {**network.metadata, **extra})
 
 
 def load_step(folder: Path, network: SingerNetwork) -> RunState:

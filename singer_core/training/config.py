@@ -13,12 +13,12 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
 from .. import constants
 from ..files import read_text
 from ..network.architecture import Architecture
-from ..settings import NoiseSchedule, required, setting
+from ..settings import NoiseSchedule, required, setting, typed_fields
 
 RecipeName = Literal["authors", "matched", "lora"]
 Stage = Literal[1, 2]
@@ -117,11 +117,10 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _check_ranges(self)
-        for name, kind in get_type_hints(TrainConfig).items():
+        for its_field, kind in typed_fields(TrainConfig):
             if get_origin(kind) is Literal:
-                choices = get_args(kind)
-                accepted = ", ".join(map(str, choices))
-                _require(getattr(self, name) in choices, name, getattr(self, name), accepted)
+                value, choices = getattr(self, its_field.name), get_args(kind)
+                _require(value in choices, its_field.name, value, ", ".join(map(str, choices)))
         _require(self.rate > 0, "rate", self.rate, "a positive learning rate, such as 1e-4")
         _require(self.frames >= 2 and self.frames % 2 == 0, "frames", self.frames, "an even number from 2")
         total, limit = self.frames + self.motion_frames, constants.MOTION_POSITIONS
@@ -199,9 +198,9 @@ def from_mapping(
     for folder_key in ("data", "output"):
         if folder_key not in values:
             raise ValueError(f'{name} lacks `{folder_key}`. Write `{folder_key} = "folder"`.')
-    types = get_type_hints(TrainConfig)
+    kinds = {its_field.name: kind for its_field, kind in typed_fields(TrainConfig)}
     preset = PRESETS.get(values.get("recipe", "matched"), {})
-    given = {key: _value(key, value, types[key], folder) for key, value in values.items()}
+    given = {key: _value(key, value, kinds[key], folder) for key, value in values.items()}
     return TrainConfig(**{**preset, **given})
 
 
@@ -226,35 +225,32 @@ def _value(key: str, value: Any, kind: Any, folder: Path) -> Any:
     """A value of the file as the field's type."""
     if value is None:
         return None
-    if key in ("data", "output", "start"):
+    if dataclasses.is_dataclass(kind):
+        return _table(key, value, kind)
+    if kind is Path:
         _require(isinstance(value, str), key, value, "a path in quotes")
         return (folder / Path(value).expanduser()).resolve()
-    if key in _TABLES:
-        return _table(key, value)
-    if key == "betas":
+    if get_origin(kind) is tuple:
         return tuple(float(x) for x in value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and type(value) is int:
         return float(value)
-    if kind in (int, float, bool) and type(value) is not kind:
-        raise ValueError(f"`{key}` is {value!r}; accepted: {_WORDS[kind]}.")
+    _require(type(value) is kind or kind not in _WORDS, key, repr(value), _WORDS.get(kind, ""))
     return value
 
 
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false"}
-
-
-_TABLES: dict[str, tuple[Any, str]] = {
-    "architecture": (Architecture, "widths such as `channels = [64, 96]`"),
-    "rates": (Rates, "factors such as `spatial = 0.1`"),
-}
-
-
-def _table(key: str, values: Any) -> Any:
-    kind, words = _TABLES[key]
-    if not isinstance(values, Mapping):
-        raise ValueError(f"`{key}` is {values!r}; accepted: a table of {words}.")
+def _table(key: str, values: Any, kind: Any) -> Any:
+    _require(isinstance(values, Mapping), key, repr(values), f"a table of {_WORDS[kind]}")
     check_keys(values, [f.name for f in dataclasses.fields(kind)], f"[{key}]")
     return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+
+
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    Architecture: "widths such as `channels = [64, 96]`",
+    Rates: "factors such as `spatial = 0.1`",
+}
 
 
 def _check_ranges(values: Any) -> None:

@@ -20,7 +20,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ from ..network.architecture import LocatorInput
 from ..portrait import masks as face_masks
 from ..portrait.identity import mean_colours
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 MaskRule = Literal["union", "reference"]
 UNION = face_masks.MaskOptions(face_ratio=1.0, lip_ratio=1.0)  # numerics section 17
 REFERENCE = face_masks.MaskOptions()
@@ -42,7 +45,26 @@ PORTRAITS = 8  # frames of a performance that are kept as pictures
 
 
 @dataclass(frozen=True)
-class Sample:
+class Batch:
+    """Tensors, or tuples of them, that have an axis of samples first."""
+
+    def to(self, device: torch.device) -> Self:
+        return self.each(lambda x: x.to(device))
+
+    def pick(self, rows: list[int]) -> Self:
+        """Some of the samples."""
+        return self.each(lambda x: x[rows])
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        values = {
+            name: tuple(map(change, value)) if isinstance(value, tuple) else change(value)
+            for name, value in vars(self).items()
+        }
+        return type(self)(**values)
+
+
+@dataclass(frozen=True)
+class Sample(Batch):
     """One clip with all that conditions it; with a leading axis b after `collate`.
 
     latents    f 4 h w    to be learnt
@@ -65,21 +87,6 @@ class Sample:
     identity: Tensor
     lips: Tensor
     grey: Tensor
-
-    def to(self, device: torch.device) -> Sample:
-        return self.each(lambda x: x.to(device))
-
-    def pick(self, rows: list[int]) -> Sample:
-        """Some samples of a batch."""
-        return self.each(lambda x: x[rows])
-
-    def each(self, change: Callable[[Tensor], Tensor]) -> Sample:
-        values: dict[str, Any] = {
-            f.name: tuple(map(change, value)) if isinstance(value, tuple) else change(value)
-            for f in fields(self)
-            for value in [getattr(self, f.name)]
-        }
-        return Sample(**values)
 
 
 def collate(samples: list[Sample]) -> Sample:

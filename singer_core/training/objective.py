@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,44 +24,30 @@ from ..network.conditions import (
 )
 from ..network.schedule import ddim, min_snr_weight, signal_to_noise
 from .config import TrainConfig
-from .dataset import Sample
+from .dataset import Batch, Sample
 
 GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it fill the unit interval evenly
 
 
 @dataclass(frozen=True)
-class Draws:
+class Draws(Batch):
     """All chance of one forward.
 
     noise          b f 4 h w
     timesteps      b
-    no_reference, no_audio, no_start, no_locator   for each sample, what it goes without
+    no_reference, no_audio, no_start, no_locator   b  True for what a sample goes without
     motion_keep    b k 1 h w  0 where a patch of the carried frames is dropped, else 1
     motion_noise   b k 4 h w
     """
 
     noise: Tensor
     timesteps: Tensor
-    no_reference: tuple[bool, ...]
-    no_audio: tuple[bool, ...]
-    no_start: tuple[bool, ...]
-    no_locator: tuple[bool, ...]
+    no_reference: Tensor
+    no_audio: Tensor
+    no_start: Tensor
+    no_locator: Tensor
     motion_keep: Tensor
     motion_noise: Tensor
-
-    def to(self, device: torch.device) -> Draws:
-        values: dict[str, Any] = {
-            k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(self).items()
-        }
-        return Draws(**values)
-
-    def pick(self, rows: list[int]) -> Draws:
-        """Some samples of a batch."""
-        values: dict[str, Any] = {
-            k: v[rows] if isinstance(v, Tensor) else tuple(v[row] for row in rows)
-            for k, v in vars(self).items()
-        }
-        return Draws(**values)
 
 
 def seeded(*names: object) -> torch.Generator:
@@ -78,27 +63,27 @@ def draw(config: TrainConfig, shape: tuple[int, ...], numbers: range, forward: i
     forward  its number, the same on all devices; the authors drop from all samples of a forward alike
     """
     channels, height, width = shape[1:]
+    carried, patches = config.motion_frames, (-(-height // 2), -(-width // 2))
     noise, kept, jitter, chances = [], [], [], []
     for number in numbers:
         generator = seeded(config.seed, "noise", number)
         offset = torch.randn(1, channels, 1, 1, generator=generator)
         noise.append(torch.randn(shape, generator=generator) + config.noise_offset * offset)
-        patches = torch.rand(
-            config.motion_frames, 1, -(-height // 2), -(-width // 2), generator=generator
-        ).ge(config.motion_drop)
-        jitter.append(torch.randn(config.motion_frames, channels, height, width, generator=generator))
+        kept.append(torch.rand(carried, 1, *patches, generator=generator).ge(config.motion_drop))
+        jitter.append(torch.randn(carried, channels, height, width, generator=generator))
         names = ("forward", forward) if config.recipe == "authors" else ("sample", number)
-        chances.append(torch.rand(5, generator=seeded(config.seed, *names)).tolist())
-        blank = chances[-1][4] < config.carried_dropout
-        kept.append(F.interpolate(patches.float(), scale_factor=2)[..., :height, :width] * (not blank))
+        chances.append(torch.rand(5, generator=seeded(config.seed, *names)))
+    reference, audio, start, locator, blank = torch.stack(chances, 1).double()
+    keep = F.interpolate(torch.stack(kept).float().flatten(0, 1), scale_factor=2)[..., :height, :width]
+    shown = blank.ge(config.carried_dropout)[:, None, None, None, None]
     return Draws(
         noise=torch.stack(noise),
         timesteps=torch.stack([_timestep(config, number) for number in numbers]),
-        no_reference=tuple(chance[0] < config.reference_dropout for chance in chances),
-        no_audio=tuple(chance[1] < config.audio_dropout for chance in chances),
-        no_start=tuple(chance[2] < config.start_dropout for chance in chances),
-        no_locator=tuple(chance[3] < config.locator_dropout for chance in chances),
-        motion_keep=torch.stack(kept),
+        no_reference=reference < config.reference_dropout,
+        no_audio=audio < config.audio_dropout,
+        no_start=start < config.start_dropout,
+        no_locator=locator < config.locator_dropout,
+        motion_keep=keep.unflatten(0, (len(numbers), carried)) * shown,
         motion_noise=torch.stack(jitter),
     )
 
@@ -213,8 +198,7 @@ def clip_conditions(
 def located(network: SingerNetwork, batch: Sample, draws: Draws) -> Tensor:
     """Face-locator features of each sample, (b, c, h, w); zeros where it is shown nothing."""
     face = network.adapter.face_locator(batch.shown.expand(-1, 3, -1, -1))
-    shown = torch.tensor([not dropped for dropped in draws.no_locator], device=face.device)
-    return face * shown[:, None, None, None]
+    return face * ~draws.no_locator[:, None, None, None]
 
 
 def branches_of(config: TrainConfig, draws: Draws) -> list[Branch]:
@@ -223,7 +207,7 @@ def branches_of(config: TrainConfig, draws: Draws) -> list[Branch]:
         return [CONDITIONAL] * len(draws.timesteps)
     return [
         UNCONDITIONAL if blind else PORTRAIT_ONLY if deaf and config.stage == 2 else CONDITIONAL
-        for blind, deaf in zip(draws.no_reference, draws.no_audio, strict=True)
+        for blind, deaf in zip(draws.no_reference.tolist(), draws.no_audio.tolist(), strict=True)
     ]
 
 
@@ -263,6 +247,6 @@ def reference_features(
 def carried_latents(config: TrainConfig, batch: Sample, draws: Draws) -> Tensor:
     """Latents of the carried frames as the network is shown them, (b, k, 4, h, w)."""
     still = batch.grey if config.recipe == "authors" else batch.reference
-    first = torch.tensor(draws.no_start, device=still.device)[:, None, None, None, None]
+    first = draws.no_start[:, None, None, None, None]
     carried = (batch.carried + config.motion_noise * draws.motion_noise) * draws.motion_keep
     return torch.where(first, still[:, None], carried)

@@ -62,9 +62,6 @@ class Sensitivity:
         )
 
 
-COLUMNS = tuple(field.name for field in dataclasses.fields(Report))
-
-
 class RunLog:
     """The log of a run in its folder. Rows of steps that a killed run lost are written anew, not twice."""
 

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from .. import constants
 from ..audio.front_end import FrontEnd
-from ..audio.waveform import Waveform, read_audio
+from ..audio.waveform import read_audio
 from ..ffmpeg import running
 from ..files import write_text
 from ..portrait.crop import CropTransform, around
@@ -77,12 +77,10 @@ def prepare_videos(
     vae: PictureEncoder,
     front_end: FrontEnd,
     find_faces: FindFaces,
-    separate: Callable[[Waveform], Waveform] | None = None,
 ) -> dict[str, str]:
     """Prepare every video of a folder that is not prepared yet, see `prepare_all`.
 
     find_faces   faces of a picture, the singer's first; e.g. `portrait.detection.detect_insightface`
-    separate     song -> vocals; None takes the sound as it is
     Raises FileNotFoundError where the folder holds no videos, ValueError where `target` holds a data set made
     with other settings, and OSError where it cannot be written.
     """
@@ -97,9 +95,7 @@ def prepare_videos(
         {"kind": "videos", "size": list(settings.size), "fps": settings.fps,
          "features": [front_end.layers, front_end.width]},
     )  # fmt: skip
-    prepare = partial(
-        _prepare, settings=settings, vae=vae, front_end=front_end, find_faces=find_faces, separate=separate
-    )
+    prepare = partial(_prepare, settings=settings, vae=vae, front_end=front_end, find_faces=find_faces)
     return prepare_all(
         ((path.name, target / f"{path.name}.safetensors", partial(prepare, path)) for path in videos), target
     )
@@ -142,7 +138,6 @@ def _prepare(
     vae: PictureEncoder,
     front_end: FrontEnd,
     find_faces: FindFaces,
-    separate: Callable[[Waveform], Waveform] | None,
 ) -> dict[str, Tensor]:
     """The tensors of one video (see `dataset.py`). ValueError says why it cannot be used."""
     info = probe_video(video)
@@ -154,7 +149,7 @@ def _prepare(
             f"it has {len(boxes)} frames at {settings.fps:g} fps; {settings.shortest} are needed"
         )
     sound = read_audio(video, mono=True)
-    features = front_end.encode(separate(sound) if separate else sound, settings.fps, 1)
+    features = front_end.encode(sound, settings.fps, 1)
     frames = min(len(boxes), features.frames)
     crop = around(_face_box(boxes), info.size, settings.size, settings.margin)
     kept, portraits = set(portrait_frames(frames).tolist()), list[Tensor]()

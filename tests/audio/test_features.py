@@ -8,9 +8,10 @@ from math import ceil
 import numpy as np
 import pytest
 import torch
+from verification.hearing import authors_frame_count
 
 from singer_core.audio import logmel, scratch
-from singer_core.audio.features import authors_frame_count, frame_count, padded_count
+from singer_core.audio.features import frame_count, padded_count
 from singer_core.audio.logmel import LogMelFrontEnd
 from singer_core.audio.waveform import Waveform
 

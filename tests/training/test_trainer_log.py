@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import logging
 import sys
 import types
@@ -13,8 +14,10 @@ import torch
 from clips import config
 
 from singer_core.training.config import from_mapping
-from singer_core.training.runlog import COLUMNS, EVENTS, LOG, Report, RunLog
+from singer_core.training.runlog import EVENTS, LOG, Report, RunLog
 from singer_core.training.trainer import build_optimizer
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(Report))
 
 
 def steps_of(folder: Path) -> list[int]:

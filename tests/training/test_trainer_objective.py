@@ -51,7 +51,10 @@ def batch_and_draws(clips: Path, run, numbers: range = range(1)):
 
 def without(draws: Draws, **flags: bool) -> Draws:
     plain = dict.fromkeys(("no_reference", "no_audio", "no_start", "no_locator"), False)
-    each = {name: (flag,) * len(draws.timesteps) for name, flag in {**plain, **flags}.items()}
+    each = {
+        name: torch.full_like(draws.timesteps, flag, dtype=torch.bool)
+        for name, flag in {**plain, **flags}.items()
+    }
     return Draws(**{**vars(draws), **each})
 
 

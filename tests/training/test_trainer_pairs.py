@@ -41,6 +41,11 @@ def pictures(folder: Path, data: Path, **changes: object):
     return config(folder, data=data, stage=1, batch=3, **changes)
 
 
+def flags(*values: int) -> torch.Tensor:
+    """For each sample, whether it goes without something."""
+    return torch.tensor(values, dtype=torch.bool)
+
+
 def test_the_portrait_shows_another_pose_but_for_the_share_that_is_asked_for(people):
     for share in (0.0, 0.5, 1.0):
         data = ClipDataset(people, 1, 0, same_pose=share)
@@ -90,7 +95,7 @@ def test_a_mixed_batch_is_what_its_samples_are_alone(people, tmp_path, network):
     run = pictures(tmp_path, people)
     batch, draws = Trainer(run, network).inputs()
     draws = dataclasses.replace(
-        draws, no_reference=(False, True, False), no_audio=(False,) * 3, no_locator=(True, False, False)
+        draws, no_reference=flags(0, 1, 0), no_audio=flags(0, 0, 0), no_locator=flags(1, 0, 0)
     )
     with torch.no_grad():
         together = predict(network, run, batch, draws, batch.latents)
@@ -118,10 +123,10 @@ def test_dropped_inputs_are_dropped_for_their_sample_alone(people, tmp_path, net
     batch, draws = Trainer(run, network).inputs()
     assert not located(network, batch, draws).any()
     assert not draws.motion_keep.any()
-    some = dataclasses.replace(draws, no_locator=(True, False, True))
+    some = dataclasses.replace(draws, no_locator=flags(1, 0, 1))
     assert [bool(face.any()) for face in located(network, batch, some)] == [False, True, False]
     carried = dataclasses.replace(batch, carried=torch.ones(3, run.motion_frames, *batch.reference.shape[1:]))
-    first = dataclasses.replace(draws, no_start=(False, True, False))
+    first = dataclasses.replace(draws, no_start=flags(0, 1, 0))
     shown = carried_latents(run, carried, first)
     assert torch.equal(shown[1, 0], batch.reference[1])
     assert not shown[0].any() and not shown[2].any()
