@@ -5,7 +5,6 @@ No network is needed. The box is fixed, so the head must stay where it is but fo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import constants
+from ..files import read_json
 from ..portrait.landmarks import LIPS, POINTS, FaceLandmarks, read_landmarks
 from ..portrait.masks import MaskOptions
 from ..portrait.portrait import Portrait
@@ -98,10 +98,7 @@ def read_track(path: Path, size: tuple[int, int]) -> FaceTrack | FaceLandmarks:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No landmark file at {path}. docs/evaluation.md says how to make one.")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path.name} is not JSON ({error}). See docs/evaluation.md.") from error
+    data = read_json(path)
     if not isinstance(data, dict) or "frames" not in data:
         return read_landmarks(path, (size[1], size[0]))[0]
     own, frames = data.get("size"), data["frames"]

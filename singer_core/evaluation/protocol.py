@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from .. import __version__
-from ..files import read_text, renamed_on_success, write_text
+from ..files import read_json, read_text, renamed_on_success, write_text
 from ..portrait.image import read_image
 from ..processes import shared_state
 from .evaluate import evaluate
@@ -108,7 +108,7 @@ class Pair:
         return self.results / f"{self.name}.{key}.{part}.npy"
 
     def read(self) -> dict[str, Any]:
-        return json.loads(self.result.read_text(encoding="utf-8"))
+        return read_json(self.result)
 
 
 def find_pairs(folder: Path) -> list[Pair]:

@@ -7,7 +7,6 @@ a name with `_emb_` such as `vocals_emb_base_all`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..files import read_json
 from ..portrait.image import to_tensor
 from ..portrait.masks import LEVELS
 from ..render.video import read_frames
@@ -52,10 +52,7 @@ def _entries(path: Path) -> list[dict[str, Any]]:
         raise FileNotFoundError(
             f"There is no list {path}. Name the json files that Hallo's preparation wrote."
         )
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path.name} is no json file: {error}.") from error
+    entries = read_json(path)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError(
             f"{path.name} holds no list of videos. Name a json file that Hallo's preparation wrote."

@@ -15,12 +15,7 @@ from torch import Tensor, nn
 from .. import constants
 from ..network.adapter import FaceLocator, SiteModules
 from ..network.backbone import SingerNetwork
-from ..network.layers import (
-    AudioTransformer,
-    MotionModule,
-    PositionalEncoding,
-    sinusoidal_positions,
-)
+from ..network.layers import AudioTransformer, MotionModule, PositionalEncoding, sinusoidal_positions
 from ..network.spectral import MultiScaleSpectralModule, SelfAdaptiveFilterModule
 
 SILU_GAIN = math.sqrt(3)  # SiLU leaves about a third of the variance of small activations
@@ -37,14 +32,14 @@ def init_weights(network: SingerNetwork, seed: int) -> None:
             _reset(module)
         for block in network.unet.modules():
             _quiet_block(block)
-        shared = network.reference_unet.state_dict()
         own = network.unet.state_dict()
-        network.reference_unet.load_state_dict({key: own[key] for key in shared})
+        network.reference_unet.load_state_dict({key: own[key] for key in network.reference_unet.state_dict()})
         nn.init.zeros_(network.unet.conv_out.weight)
         init_locator(network.adapter.face_locator)
         for site in network.adapter.sites.values():
             assert isinstance(site, SiteModules)
-            init_site(site)
+            init_audio(site.audio)  # both start as the identity (Hallo, AnimateDiff)
+            init_motion(site.motion)
         init_spectral(network)
 
 
@@ -67,12 +62,6 @@ def _quiet_block(module: nn.Module) -> None:
         _zero(module.conv2)
     elif type(module).__name__ == "Transformer2DModel":
         _zero(module.proj_out)
-
-
-def init_site(site: SiteModules) -> None:
-    """Audio and motion module of one site: both start as the identity (Hallo, AnimateDiff)."""
-    init_audio(site.audio)
-    init_motion(site.motion)
 
 
 def init_audio(module: AudioTransformer) -> None:

@@ -189,28 +189,16 @@ def memory_estimate(config: TrainConfig, network: SingerNetwork, trained: int) -
     Weights and, for what is trained, gradient and optimizer state (8 bytes, 2 with 8-bit Adam) and the
     average. The activations are an estimate from the number of values that each site keeps per latent pixel.
     """
-    parameters = sum(p.numel() for p in network.parameters()) + sum(b.numel() for b in network.buffers())
-    state = 2 if config.eight_bit_adam else 8
-    average = 4 if config.ema else 0
-    training = trained * (4 + state + average)
-    side = (
-        64
-        if network.architecture.sfm_width is None
-        else network.architecture.sfm_width * constants.VAE_STRIDE
-    )
-    values = 0
-    for site in network.architecture.sites():
-        pixels = (side >> site.level) ** 2
-        kept = 4 if config.gradient_checkpointing else 90
-        values += pixels * site.channels * kept
-    width = 2 if config.precision != "no" else 4
+    arch = network.architecture
+    values = sum(x.numel() for x in (*network.parameters(), *network.buffers()))
+    optimizer, average = 2 if config.eight_bit_adam else 8, 4 if config.ema else 0
+    side = 64 if arch.sfm_width is None else arch.sfm_width * constants.VAE_STRIDE
+    kept = 4 if config.gradient_checkpointing else 90
+    of_frame = sum((side >> site.level) ** 2 * site.channels * kept for site in arch.sites())
     frames = config.batch * (config.frames if config.stage == 2 else 1)
-    activations = frames * values * width
-    weights = parameters * 4
-    total = weights + training + activations
-    return {
-        "weights": weights,
-        "training": training,
-        "activations": float(activations),
-        "total": float(total),
+    found = {
+        "weights": 4.0 * values,
+        "training": float(trained * (4 + optimizer + average)),
+        "activations": float(frames * of_frame * (2 if config.precision != "no" else 4)),
     }
+    return {**found, "total": sum(found.values())}

@@ -19,22 +19,11 @@ from torch import Tensor, nn
 from ..libraries import require
 from ..network.backbone import SingerNetwork
 from ..portrait.identity import COLOUR_IDENTITY_WIDTH
-from .checkpoints import (
-    RunState,
-    load_step,
-    metadata_of,
-    newest_step,
-    save_step,
-)
+from .checkpoints import RunState, load_step, metadata_of, newest_step, save_step
 from .config import TrainConfig
 from .dataset import ClipDataset, Sample, collate
 from .objective import Draws, Objective, draw, seeded, with_wrong_portrait
-from .recipes import (
-    memory_estimate,
-    parameter_groups,
-    prepare_parameters,
-    starting_network,
-)
+from .recipes import memory_estimate, parameter_groups, prepare_parameters, starting_network
 from .runlog import Report, RunLog, Sensitivity
 
 logger = logging.getLogger(__name__)
