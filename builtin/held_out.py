@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from singer_core.audio.features import AudioFeatures
-from singer_core.cli import demo
 from singer_core.evaluation import fidelity
 from singer_core.evaluation.measures import HIGHEST_PSNR
 from singer_core.files import write_text
@@ -31,7 +30,7 @@ from singer_core.portrait.landmarks import FaceLandmarks
 from singer_core.portrait.portrait import Portrait, prepare_portrait
 from singer_core.render.clips import plan_clips
 from singer_core.render.pipeline import SingerPipeline
-from singer_core.settings import PAPER, SingerOptions
+from singer_core.settings import BUILT_IN, PAPER, SingerOptions
 
 from .drawn import DrawnWorld, face_boxes, song_features
 from .faces import Faces
@@ -40,7 +39,7 @@ from .puppet import PuppetShow
 from .reader import FaceReader
 from .world import Identity, Performance, Show, Song, measured_opening
 
-DEMO = demo.OPTIONS
+DEMO = BUILT_IN
 REGIONS = ("skin", "hair", "background")
 LAGS = range(-5, 6)  # frames
 REST_MARGIN = 2  # frames at either end of a rest in which the lips still close or get ready

@@ -38,6 +38,7 @@ def widget(settings: type, name: str, id: str | None = None, **changes: object) 
     """
     (field,) = (field for field in dataclasses.fields(settings) if field.name == name)
     hint = get_type_hints(settings)[name]
+    hint = next((part for part in get_args(hint) if get_origin(part) is Literal), hint)  # of `Literal | None`
     given = {"default": field.default, "tooltip": field.metadata["help"]}
     given |= zip(("min", "max", "step"), field.metadata["slider"], strict=False)
     if get_origin(hint) is Literal:

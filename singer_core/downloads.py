@@ -1,4 +1,4 @@
-"""Files that a user fetches: what there is, under which terms, and fetching them on the user's word.
+"""Files that users fetch: what there is, under which terms; fetching them on the user's word, finding them.
 
 Nothing here runs by itself, and `huggingface_hub` is imported when a file is fetched. Its session, headers,
 token, errors and `HF_ENDPOINT` are used; its `hf_hub_download` is not, because newer releases of it throw the
@@ -14,18 +14,20 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .files import file_hash
+from .files import file_hash, files_below
 from .progress import Progress, unwatched
 
 logger = logging.getLogger(__name__)
 
 HUB = "https://huggingface.co"
+CACHE = Path("~/.cache/singer")  # where `singer download` puts files by default
+VARIABLE = "SINGER_MODELS"  # of the environment: folders with models, separated as in PATH
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -40,6 +42,7 @@ class ModelFile:
     megabytes   as the page says
     sha256      None where the page says none to those without a login; the server then says it
     elsewhere   where to get a file that is not on Hugging Face
+    twin        SHA-256 of another file with the same weights
     """
 
     purpose: str
@@ -50,6 +53,12 @@ class ModelFile:
     terms: str
     sha256: str | None = None
     elsewhere: str = ""
+    twin: str | None = None
+
+    def is_in(self, path: Path) -> bool:
+        """Whether that file holds it, whatever its name; read only where the size is right."""
+        near = abs(path.stat().st_size / 1e6 - self.megabytes) <= 1
+        return near and self.sha256 is not None and file_hash(path) in (self.sha256, self.twin)
 
     @property
     def folder(self) -> str:
@@ -92,6 +101,7 @@ FILES: dict[str, ModelFile] = {
         335,
         "MIT",
         "a1d993488569e928462932c8c38a0760b874d166399b14414135bd9c42df5815",
+        twin="735e4c3a447a3255760d7f86845f09f937809baa529c17370d83e4c3758f3c75",  # vae-ft-mse-840000
     ),
     "wav2vec2-base-960h": ModelFile(
         "audio encoder: what is sung",
@@ -159,6 +169,21 @@ def find_file(name: str) -> ModelFile:
             f"There is no file {name!r}; the nearest name is {near!r}. `singer download` lists all of them."
         )
     return FILES[name]
+
+
+def model_folders(given: Iterable[Path] = ()) -> list[Path]:
+    """Where models are looked for: folders given, of SINGER_MODELS, a ComfyUI around the pack, `CACHE`."""
+    named = [Path(folder) for folder in os.environ.get(VARIABLE, "").split(os.pathsep) if folder]
+    pack = Path(__file__).absolute().parent.parent
+    around = [pack.parent.parent / "models"] if pack.parent.name == "custom_nodes" else []
+    folders = (folder.expanduser() for folder in (*given, *named, *around, CACHE))
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def find_fetched(name: str, folders: Iterable[Path]) -> Path | None:
+    """The first file below the folders that holds the one of this name in `FILES`; None where none does."""
+    paths = (path for folder in folders for path in files_below(folder))
+    return next((path for path in paths if FILES[name].is_in(path)), None)
 
 
 def download(name: str, folder: Path, progress: Progress = unwatched) -> Path:

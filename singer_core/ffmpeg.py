@@ -80,6 +80,17 @@ def packets(path: Path, options: Sequence[str], wanted: str = "video") -> str:
     return table
 
 
+def check_encoder(name: str) -> None:
+    """Raise RuntimeError where this ffmpeg cannot encode so."""
+    with running(["-encoders"]) as ffmpeg:
+        known = ffmpeg.output.read().decode("utf-8", "replace").split()
+    if name not in known:
+        raise RuntimeError(
+            f"The ffmpeg at {ffmpeg_program()} has no encoder {name}, which videos are written with. Unset "
+            "IMAGEIO_FFMPEG_EXE, so that the one of imageio-ffmpeg is used, or name another."
+        )
+
+
 def ffmpeg_program() -> str:
     """Path of the ffmpeg program. Raises ModuleNotFoundError with the remedy where there is none."""
     try:

@@ -76,12 +76,18 @@ def part(default: float, help: str, **more: Any) -> Any:
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """The networks of a song."""
+    """The networks of a song; those that are not named are looked for."""
 
-    checkpoint: Path = required("net.pth of SINGER or Hallo, or its safetensors conversion.")
-    vae: Path = required("The VAE's weights.", metavar="PATH")
+    checkpoint: Path | None = setting(
+        None,
+        "net.pth of SINGER or Hallo, or its safetensors conversion (default: one that is found, else the "
+        "small built-in model).",
+    )
+    vae: Path | None = setting(None, "The VAE's weights (default: those found).", metavar="PATH")
     wav2vec2: Path | None = setting(
-        None, "The audio encoder's weights, for networks that read them.", metavar="PATH"
+        None,
+        "The audio encoder's weights, for networks that read them (default: those found).",
+        metavar="PATH",
     )
 
 
@@ -144,13 +150,17 @@ class SongSettings:
     fps: float = setting(
         constants.FPS, "Frames per second of the video. The model was trained at 25.", (1.0, 120.0, 0.01)
     )
-    separator: Separator = setting(
-        "none",
+    separator: Separator | None = setting(
+        None,
         "Takes the vocals out of the mix first. kim_vocal_2: the authors' choice, 67 MB; hdemucs: 335 MB; "
-        "mel_band_roformer: 913 MB, best and slowest; none: the song is vocals already.",
+        "mel_band_roformer: 913 MB, best and slowest; none: the song is vocals already (default: one that is "
+        "found, where the song is a mix).",
     )
     models: tuple[Path, ...] = setting(
-        (), "Folder searched for the separator's file, recursively; may be given again.", metavar="DIR"
+        (),
+        "Folder searched for model files, recursively, before those of SINGER_MODELS, a ComfyUI around this "
+        "pack and ~/.cache/singer; may be given again.",
+        metavar="DIR",
     )
     levelling: float = part(
         0.0, "0 to 1: how far quiet verses are brought to the loudness of the whole. 0 = off, the reference."
@@ -418,6 +428,8 @@ PAPER = OFFICIAL.but(
     round_reference=False,
     brighten_bright=False,
 )
+# What suits the built-in model (docs/model_card.md): guided by the song, which calms rests, not by the face.
+BUILT_IN = PAPER.but(steps=4, reference_scale=1.0, audio_scale=1.25, carry="latents", overlap=2, reanchor=1.0)
 ENHANCED = PAPER.but(msm_input="expected", guidance_rescale=0.7, carry="latents", overlap=4, reanchor=1.0)
 
 MODES: dict[Mode, SingerOptions] = {"official": OFFICIAL, "paper": PAPER, "enhanced": ENHANCED}
@@ -508,6 +520,9 @@ class RenderSettings(SingerSettings):
     )
     compute: ComputeSettings = group(ComputeSettings, "computing")
     paste_back: bool = setting(False, "Put the rendered crop back into the whole picture.")
+    longest_side: int = setting(
+        1920, "Longest side of the video; larger ones, which phones refuse, are scaled down. 0 = no limit."
+    )
     plot: Path | None = setting(None, "PNG to write of the song and its motion weights.")
     quiet: bool = setting(False, "No progress bar.")
 
@@ -518,7 +533,7 @@ class Job:
 
     portrait: Path = required("Picture of one person.", positional=True, metavar="PORTRAIT")
     song: Path = required("Sound file: wav, mp3, flac, m4a, ...", positional=True, metavar="SONG")
-    files: ModelFiles = required("Its networks.")
+    files: ModelFiles = field(default_factory=ModelFiles)
     how: RenderSettings = field(default_factory=RenderSettings)
     out: Path | None = setting(
         None, "Video to write: .mp4, .mov or .mkv (default: the song's name with .mp4, in this folder)."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,3 +34,9 @@ def test_a_torchaudio_built_for_another_torch_is_ignored(library: str, tmp_path:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_oldest_torch_allowed_has_what_is_called():
+    project = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
+    major, minor = re.search(r'"torch>=(\d+)\.(\d+)"', project).groups()
+    assert (int(major), int(minor)) >= (2, 6), "torch.accelerator came with 2.6"

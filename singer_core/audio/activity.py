@@ -23,6 +23,7 @@ BRIDGE_SECONDS = 0.24  # shorter pauses belong to the phrase: consonants, breath
 BURST_SECONDS = 0.12  # shorter sounds are bleed of drums
 LEVEL_SECONDS = 3.0  # window of the levelling: about a phrase
 LEVEL_RANGE_DB = 12.0  # the most that levelling changes
+MIX_DB = 20.0  # what a separator takes from a voice alone, its echo and noise, lies further below it
 HUSH_RATE, HUSH_FRAMES = 50, 25  # of half a second and more below the floor, 20 ms a frame, nothing is heard
 
 log = logging.getLogger(__name__)
@@ -97,6 +98,13 @@ def vocal_activity(vocals: Waveform, fps: float, frames: int | None = None) -> t
     active = ((level - threshold) / SOFTNESS_DB + 0.5).clamp(0, 1)
     opened = _widest(_narrowest(active, BURST_SECONDS * fps), BURST_SECONDS * fps)
     return _narrowest(_widest(opened, BRIDGE_SECONDS * fps), BRIDGE_SECONDS * fps)
+
+
+def is_mix(vocals: Waveform, rest: Waveform) -> bool:
+    """Whether a song has music besides its voice: less than `MIX_DB` below it where it sings, or no voice."""
+    voice, music = (10 ** (loudness_curve(part, 25.0) / 10) for part in (vocals, rest))
+    sung = vocal_activity(vocals, 25.0) > 0.5
+    return not sung.any() or bool(music.mean() > voice[sung].mean() * 10 ** (-MIX_DB / 10))
 
 
 def with_activity(features: AudioFeatures, vocals: Waveform) -> AudioFeatures:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..network.architecture import Architecture
 from ..network.checkpoint import Checkpoint
 from .logmel import LogMelFrontEnd
 from .wav2vec2 import Wav2Vec2FrontEnd
@@ -29,7 +28,7 @@ def choose_front_end(
         )
     if encoder is not None:
         return encoder
-    if needed == Architecture().frame_features:
+    if checkpoint.reads_wav2vec2:
         raise ValueError(f"{file} reads wav2vec2 features. {remedy}")
     layers = int(checkpoint.file.metadata.get("singer.audio_layers", 0)) or next(
         n for n in (4, 3, 2, 1) if needed % n == 0

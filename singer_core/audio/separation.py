@@ -6,15 +6,19 @@ vocals, accompaniment = separator.separate(waveform)
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import get_args
 
 import torch
 
 from ..downloads import FILES, ModelFile
 from ..files import files_below
 from ..progress import Progress, unwatched
+from ..settings import Separator
 from .chunks import ChunkedSeparator
 from .hdemucs import load_hdemucs
 from .mdx_net import load_mdx_net
@@ -32,9 +36,10 @@ class PassThrough:
 
 @dataclass(frozen=True)
 class SeparatorKind:
-    """A network that separates: its weights, other names that they go by, and what loads them."""
+    """A network that separates: its weights, its package, what loads them, other names that they go by."""
 
     file: ModelFile
+    package: str
     load: Callable[[Path, torch.device | str | None], ChunkedSeparator]
     names: tuple[str, ...] = ()
 
@@ -43,12 +48,14 @@ SEPARATORS: dict[str, SeparatorKind | None] = {
     "none": None,  # the song is vocals already
     "hdemucs": SeparatorKind(
         FILES["hdemucs"],
+        "torchaudio",
         load_hdemucs,
         ("hdemucs_high_trained.safetensors", "hdemucs_high_musdbhq_only.pt"),
     ),
-    "kim_vocal_2": SeparatorKind(FILES["kim-vocal-2"], load_mdx_net),
+    "kim_vocal_2": SeparatorKind(FILES["kim-vocal-2"], "onnxruntime", load_mdx_net),
     "mel_band_roformer": SeparatorKind(
         FILES["mel-band-roformer"],
+        "bs_roformer",
         load_mel_band,
         ("MelBandRoformer.safetensors", "vocals_mel_band_roformer.ckpt"),
     ),
@@ -67,8 +74,19 @@ def load_separator(
     return PassThrough() if kind is None or path is None else kind.load(path, device)
 
 
+def find_separator(folders: Sequence[Path]) -> str:
+    """The first separator whose file is there and whose package is installed; "none" where there is none."""
+    for name in get_args(Separator):
+        with contextlib.suppress(FileNotFoundError):
+            kind = SEPARATORS[name]
+            if kind is not None and PathFinder.find_spec(kind.package):
+                find_separator_file(name, folders)
+                return name
+    return "none"
+
+
 def find_separator_file(name: str, folders: Sequence[Path]) -> Path | None:
-    """The weights of a separator, searched recursively below `folders`; None for `none`, which needs no file.
+    """The weights of a separator, by name or content, below `folders`; None for `none`, which needs no file.
 
     Where torchaudio has downloaded its weights to its own cache, they are found there too.
 
@@ -81,8 +99,8 @@ def find_separator_file(name: str, folders: Sequence[Path]) -> Path | None:
         return None
     file, cache = kind.file, Path(torch.hub.get_dir()) / "torchaudio" / "models"
     for folder in (*folders, cache):
-        for accepted in (file.target, *kind.names):
-            for path in files_below(Path(folder), accepted):
+        for path in files_below(Path(folder)):
+            if path.name in (file.target, *kind.names) or file.is_in(path):
                 return path
     searched = ", ".join(str(folder) for folder in folders) or "no folder given"
     raise FileNotFoundError(

@@ -46,6 +46,8 @@ SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 WEIGHT_NAMES = ("model.safetensors", "pytorch_model.bin")
 STRIDES = (5, 2, 2, 2, 2, 2, 2)  # every published wav2vec2; weights do not carry strides
 HEAD_WIDTH = 64  # of the base, large and xlsr models; weights do not carry the number of heads
+PUBLISHED = (12, 768)  # layers and width of wav2vec2-base-960h
+LETTERS = 32  # that its head tells apart; other files of its shape have none, or those of another language
 LINK = "https://huggingface.co/facebook/wav2vec2-base-960h"
 _NEW_NAMES = {
     "weight_g": "parametrizations.weight.original0",
@@ -270,6 +272,7 @@ def load_wav2vec2(path: Path) -> tuple[Wav2Vec2Model, bool]:
     state = rename_keys(_read_state(weights))
     given = _settings(weights.parent / "config.json") if path.is_dir() else {}
     settings = given if "hidden_size" in given else infer_config(state)
+    _warn_of_others(weights.name, settings, state)
     return build_wav2vec2(settings, state), _normalises(weights.parent if path.is_dir() else None, settings)
 
 
@@ -363,6 +366,16 @@ def _read_state(path: Path) -> State:
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path.name} is not a weights file; {', '.join(SUFFIXES)} are accepted.")
     return load_state(path)
+
+
+def _warn_of_others(name: str, settings: dict[str, Any], state: State) -> None:
+    head, shape = state.get("lm_head.weight"), (settings.get("num_hidden_layers"), settings["hidden_size"])
+    if shape == PUBLISHED and (head is None or len(head) != LETTERS):
+        _log.warning(
+            "%s has the shape of wav2vec2-base-960h and is another, without its head of %d letters: networks "
+            "trained with that one move their lips badly with this. Get %s",
+            *(name, LETTERS, LINK),
+        )
 
 
 def _settings(path: Path) -> dict[str, Any]:

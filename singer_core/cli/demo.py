@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..demo import files
-from ..settings import PAPER, Job, ModelFiles, RenderSettings, setting
+from ..settings import Job, ModelFiles, RenderSettings, setting
 from . import sing
 
 DESCRIPTION = """
@@ -24,9 +24,6 @@ example:
   singer demo --image me.png --landmarks me.json
 """
 
-# What suits the built-in model (docs/model_card.md): guided by the song, which calms rests, not by the face.
-OPTIONS = PAPER.but(steps=4, reference_scale=1.0, audio_scale=1.25, carry="latents", overlap=2, reanchor=1.0)
-
 
 @dataclass(frozen=True)
 class Arguments:
@@ -41,6 +38,8 @@ def run(given: Arguments) -> int:
     if given.image is None:
         look = dataclasses.replace(how.look, landmarks=files.LANDMARKS, crop="squash")
         how = dataclasses.replace(how, look=look)
+    if given.audio is None:
+        how = dataclasses.replace(how, sound=dataclasses.replace(how.sound, separator="none"))
     networks = ModelFiles(files.CHECKPOINT, files.VAE)
     portrait, song = given.image or files.PORTRAIT, given.audio or files.SONG
-    return sing.run(Job(portrait, song, networks, how, given.out), OPTIONS)
+    return sing.run(Job(portrait, song, networks, how, given.out))

@@ -6,13 +6,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..downloads import FILES, download, find_file
+from ..downloads import CACHE, FILES, download, find_file
 from ..settings import setting
 
 DESCRIPTION = """
 Without NAME: list the files that SINGER can use: what for, size, terms, where they go, SHA-256. With names:
 fetch those from Hugging Face (HF_ENDPOINT names a mirror, HF_TOKEN a login) into ComfyUI's folders below DIR,
-each checked against its SHA-256. A download that broke off goes on where it stopped; a file that is there is
+where `singer sing` finds them; each is
+checked against its SHA-256. A download that broke off goes on where it stopped; a file that is there is
 kept. By naming a file you accept its terms.
 """
 EPILOG = """
@@ -26,7 +27,7 @@ class Arguments:
     names: tuple[str, ...] = setting(
         (), "What to fetch; none = list what there is.", positional=True, metavar="NAME"
     )
-    dir: Path = setting(Path("models"), "Models folder that holds singer/, vae/, ...", metavar="DIR")
+    dir: Path = setting(CACHE, "Models folder that holds singer/, vae/, ...", metavar="DIR")
 
 
 def run(args: Arguments) -> int:

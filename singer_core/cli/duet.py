@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..settings import Job, ModelFiles, RenderSettings, SingerSettings, required, setting
-from . import sing
+from . import inputs, sing
 from .arguments import changed
 from .film import Film, canvas_of, write_films
 
@@ -47,7 +47,7 @@ class Arguments:
         "Picture of the second singer; may be the same file.", positional=True, metavar="PORTRAIT2"
     )
     second_song: Path = required("The second singer's voice.", positional=True, metavar="STEM2")
-    files: ModelFiles = required("The networks.")
+    files: ModelFiles = field(default_factory=ModelFiles)
     how: RenderSettings = field(default_factory=RenderSettings)
     mix: Path | None = setting(
         None, "Sound of the video: the song that both voices are from (default: the two stems together)."
@@ -61,15 +61,18 @@ class Arguments:
 
 
 def run(given: Arguments) -> int:
-    from .. import constants
-    from ..audio.waveform import probe_audio, read_audio
+    from ..audio.waveform import probe_audio
 
+    given = dataclasses.replace(given, how=_of_stems(given.how))
     singers = [Job(given.portrait, given.song, given.files, given.how, given.out), second_singer(given)]
     if given.mix:
         probe_audio(given.mix)
-    seconds = max(read_audio(one.song, constants.AUDIO_RATE, mono=True).seconds for one in singers)
-    loaded = sing.Loaded()
-    films = [sing.prepare(one, loaded, seconds=seconds) for one in singers]
+    device = inputs.choose_device(given.how.compute.device)
+    songs = [inputs.read_song(one.song, one.how.sound, device) for one in singers]
+    length, loaded = max(song.vocals.length for song in songs), sing.Loaded()
+    films = [
+        sing.prepare(one, loaded, lasting(song, length)) for one, song in zip(singers, songs, strict=True)
+    ]
     rates = [film.audio.fps for film in films]
     if rates[0] != rates[1]:
         raise ValueError(
@@ -79,6 +82,20 @@ def run(given: Arguments) -> int:
     sound = [given.mix] if given.mix else [one.song for one in singers]
     write_films(films, _canvas(given, films), sound, given.out, given.how)
     return 0
+
+
+def lasting(song: inputs.Song, length: int) -> inputs.Song:
+    """The song with silence behind it, `length` samples of both sounds."""
+    from ..audio.waveform import Waveform
+
+    vocals, mix = (Waveform(x.block(0, length), x.rate) for x in (song.vocals, song.mix))
+    return inputs.Song(vocals, mix)
+
+
+def _of_stems(how: RenderSettings) -> RenderSettings:
+    """Stems are voices already, unless a separator is asked for."""
+    sound = dataclasses.replace(how.sound, separator=how.sound.separator or "none")
+    return dataclasses.replace(how, sound=sound)
 
 
 def second_singer(given: Arguments) -> Job:

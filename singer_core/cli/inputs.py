@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import constants
+from ..downloads import model_folders
 
 if TYPE_CHECKING:
     import torch
@@ -37,21 +40,43 @@ class Song:
 def read_song(path: Path, sound: SongSettings, device: torch.device) -> Song:
     """Read a song; separate and level its vocals."""
     from ..audio.activity import level_vocals
+    from ..audio.waveform import read_audio
+
+    name = sound.separator or _found_separator(sound)
+    if name == "none":
+        vocals = read_audio(path, constants.AUDIO_RATE, mono=True)
+        song = Song(vocals, vocals)
+    else:
+        song = _separated(path, name, sound, device)
+    if sound.levelling:
+        song = dataclasses.replace(song, vocals=level_vocals(song.vocals, sound.levelling))
+    return song
+
+
+def _found_separator(sound: SongSettings) -> str:
+    from ..audio.separation import find_separator
+
+    return find_separator(model_folders(sound.models))
+
+
+def _separated(path: Path, name: str, sound: SongSettings, device: torch.device) -> Song:
+    """The song and its voice; where no separator was named, a song that is a voice alone stays as it is."""
+    from ..audio.activity import is_mix
     from ..audio.separation import load_separator
     from ..audio.waveform import read_audio, resample, to_mono
     from .progress import progress_bar
 
-    if sound.separator == "none":
-        rest = None
-        mix = vocals = read_audio(path, constants.AUDIO_RATE, mono=True)
-    else:
-        separator = load_separator(sound.separator, sound.models, device)
-        whole = read_audio(path)
-        with progress_bar("separating vocals", 100, "%") as bar:
-            stem, rest = separator.separate(whole, progress=bar.set_part)
-        mix, vocals = (resample(to_mono(x), constants.AUDIO_RATE) for x in (whole, stem))
-    if sound.levelling:
-        vocals = level_vocals(vocals, sound.levelling)
+    separator = load_separator(name, model_folders(sound.models), device)
+    whole = read_audio(path)
+    with progress_bar("separating vocals", 100, "%") as bar:
+        stem, rest = separator.separate(whole, progress=bar.set_part)
+    mix, vocals = (resample(to_mono(x), constants.AUDIO_RATE) for x in (whole, stem))
+    if sound.separator is None:
+        mixed = is_mix(stem, rest)
+        found = f"a mix: {name} took the voice out" if mixed else f"a voice alone, as {name} found"
+        print(f"singer: {path.name} is {found}; --separator none turns this off.", file=sys.stderr)
+        if not mixed:
+            return Song(mix, mix)
     return Song(vocals, mix, rest)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..settings import OFFICIAL, PAPER, Job, RenderSettings, SingerOptions
+from ..demo import files as built_in
+from ..downloads import FILES, find_fetched, model_folders
+from ..settings import BUILT_IN, OFFICIAL, PAPER, Job, ModelFiles, RenderSettings, SingerOptions
 from . import inputs
 from .film import Film, canvas_of, plan_film, write_films
 from .progress import progress_bar
@@ -45,7 +48,9 @@ own sound; it is written while it is generated, so memory does not grow with the
 its name only when it is complete. Finished clips are kept until then: after Ctrl-C, a crash or a reboot the
 same command goes on where it was, and gives the same file.
 
-The face comes from --landmarks, or from --face-mask and --lip-mask.
+The face comes from --landmarks, or from --face-mask and --lip-mask. Networks that are not named are found,
+told by their content, in --models DIR, SINGER_MODELS, a ComfyUI around this pack and ~/.cache/singer, where
+`singer download` puts them; where there are none, the small built-in model sings.
 """
 
 EPILOG = """
@@ -67,7 +72,8 @@ files (README.md says where to get them):
   --vae         sd-vae-ft-mse: a safetensors file or a diffusers folder
   --wav2vec2    wav2vec2-base-960h: a folder or a file; small models read log-mel energies and need none
 
-example:
+examples:
+  singer sing portrait.png song.mp3 --landmarks face.json
   singer sing portrait.png song.mp3 --checkpoint net.pth --vae sd-vae-ft-mse.safetensors \\
       --wav2vec2 wav2vec2-base-960h --landmarks face.json --mode enhanced --steps 20 --out singing.mp4
 """
@@ -76,18 +82,17 @@ example:
 Arguments = Job
 
 
-def run(job: Job, default: SingerOptions | None = None) -> int:
-    """`default`: the options where no --mode is given; None = what the checkpoint was trained for."""
-    film = prepare(job, Loaded(), default)
+def run(job: Job) -> int:
+    film = prepare(job, Loaded())
     write_films([film], canvas_of(film, job.how.paste_back), [job.song], job.video, job.how)
     return 0
 
 
-def prepare(job: Job, loaded: Loaded, default: SingerOptions | None = None, seconds: float = 0.0) -> Film:
+def prepare(job: Job, loaded: Loaded, song: inputs.Song | None = None) -> Film:
     """Everything up to the first diffusion step.
 
-    loaded   networks of the job before, which are used again where the job names the same
-    seconds  how long the film is at least: behind a shorter song it is silent
+    loaded  networks of the job before, which are used again where the job names the same
+    song    the job's, where it is read already
     """
     from ..audio.activity import with_activity
     from ..audio.waveform import probe_audio
@@ -96,20 +101,21 @@ def prepare(job: Job, loaded: Loaded, default: SingerOptions | None = None, seco
     from ..render.pipeline import SingerPipeline
     from ..render.video import check_output
 
-    how, files = job.how, job.files
-    how.sampling.options(default or OFFICIAL)  # says what is wrong before anything is read
+    how = job.how
+    how.sampling.options()  # says what is wrong before anything is read
     check_output(job.video)
     probe_audio(job.song)
     device = inputs.choose_device(how.compute.device)
     dtype = inputs.choose_dtype(how.compute.dtype, device)
-    checkpoint = open_checkpoint(files.checkpoint)
-    options = how.sampling.options(default or default_options(checkpoint))
-    front_end = inputs.read_front_end(checkpoint, files.wav2vec2)
+    network_file, vae_file, wav2vec2 = loaded(find_models, job.files, how.sound.models)
+    checkpoint = open_checkpoint(network_file)
+    options = how.sampling.options(default_options(checkpoint))
+    front_end = inputs.read_front_end(checkpoint, wav2vec2)
     portrait = _portrait(checkpoint, job)
-    vae = loaded(load_autoencoder, files.vae, dtype, device)
-    song = _lasting(inputs.read_song(job.song, how.sound, device), seconds)
+    vae = loaded(load_autoencoder, vae_file, dtype, device)
+    song = song or inputs.read_song(job.song, how.sound, device)
     sampling = (how.sampling.low_memory, how.sampling.compile)
-    network = loaded(_load_network, files.checkpoint, dtype, device, *sampling)
+    network = loaded(_load_network, network_file, dtype, device, *sampling)
     with progress_bar("listening", 100, "%", how.quiet) as bar:
         audio = front_end.encode(
             song.vocals, how.sound.fps, options.clip_frames, device, progress=bar.set_part
@@ -118,6 +124,36 @@ def prepare(job: Job, loaded: Loaded, default: SingerOptions | None = None, seco
         audio = with_activity(audio, song.vocals)
     pipeline, weights = SingerPipeline(network, vae, options), _motion(how, song, audio)
     return plan_film(pipeline, portrait, audio, weights, how.sampling.seed, how.work)
+
+
+def find_models(files: ModelFiles, folders: Sequence[Path]) -> tuple[Path, Path, Path | None]:
+    """Network, VAE and audio encoder: those named, else those found; the built-in ones where one is missing.
+
+    Raises ValueError where a network was named, and its VAE is neither named nor found.
+    """
+    from ..network.checkpoint import find_network, open_checkpoint
+
+    searched = model_folders(folders)
+    network = files.checkpoint or find_network(searched)
+    published = network is None or open_checkpoint(network).reads_wav2vec2
+    vae = files.vae or (find_fetched("sd-vae-ft-mse", searched) if published else None)
+    wav2vec2 = files.wav2vec2 or (find_fetched("wav2vec2-base-960h", searched) if published else None)
+    if files.checkpoint is None and None in (network, vae, wav2vec2):
+        found = {"singer": network, "sd-vae-ft-mse": vae, "wav2vec2-base-960h": wav2vec2}
+        missing = [name for name, path in found.items() if path is None]
+        sizes = ", ".join(FILES[name].size for name in missing)
+        print(
+            f"singer: the small built-in model sings; `singer download {' '.join(missing)}` ({sizes}) adds "
+            "what the published one lacks.",
+            file=sys.stderr,
+        )
+        return built_in.CHECKPOINT, built_in.VAE, None
+    if network is None or vae is None:
+        raise ValueError(
+            f"{files.checkpoint} needs its VAE, and none is named or found. Give --vae; published networks "
+            "need that of `singer download sd-vae-ft-mse`."
+        )
+    return network, vae, wav2vec2
 
 
 def _load_network(
@@ -133,17 +169,6 @@ def _load_network(
     return network
 
 
-def _lasting(song: inputs.Song, seconds: float) -> inputs.Song:
-    """The song with silence behind it where it is shorter."""
-    from ..audio.waveform import Waveform
-
-    missing = round(seconds * song.vocals.rate) - song.vocals.length
-    if missing <= 0:
-        return song
-    vocals, mix = (Waveform(x.block(0, x.length + missing), x.rate) for x in (song.vocals, song.mix))
-    return inputs.Song(vocals, mix)
-
-
 def _portrait(checkpoint: Checkpoint, job: Job) -> Portrait:
     arch, look = checkpoint.architecture, job.how.look
     size = look.size or arch.trained_size
@@ -154,7 +179,9 @@ def _portrait(checkpoint: Checkpoint, job: Job) -> Portrait:
 
 
 def default_options(checkpoint: Checkpoint) -> SingerOptions:
-    """Mode `paper` for weights trained with its noise schedule and MSM scale, else `official`."""
+    """The built-in model's own; `paper` for weights trained with its schedule and scale, else `official`."""
+    if checkpoint.file.path == built_in.CHECKPOINT:
+        return BUILT_IN
     return PAPER if checkpoint.file.metadata.get("singer.recipe") == "matched" else OFFICIAL
 
 

@@ -8,9 +8,10 @@ no DCT), appear in this file only. Reading bytes is `weights.py`; the published 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from .. import constants
+from ..files import files_below
 from ..weights import WeightFile, open_weights
 from .adapter import SingerAdapter
 from .architecture import Architecture, unet_shapes
@@ -48,6 +50,9 @@ _OUR_SITE = re.compile(
     r"adapter\.sites\.((?:down|up)_blocks_\d+|mid_block)_attentions_(\d+)\.(audio|motion)\."
 )
 
+SMALLEST_BYTES = 1e9  # of a published network: 1.2 GB with 8 bits a value
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
+
 VARIANTS = {
     "singer": "SINGER network",
     "hallo": "Hallo network (no MSM, no SFM)",
@@ -66,6 +71,21 @@ class Checkpoint:
     file: WeightFile
     variant: str
     architecture: Architecture
+
+    @property
+    def reads_wav2vec2(self) -> bool:
+        """As all published networks do; small ones read log-mel energies."""
+        return self.architecture.frame_features == Architecture().frame_features
+
+
+def find_network(folders: Iterable[Path]) -> Path | None:
+    """The first published network below the folders: SINGER's or Hallo's, told by keys and shapes."""
+    for path in (path for folder in folders for path in files_below(folder)):
+        if path.stat().st_size >= SMALLEST_BYTES and path.suffix in SUFFIXES:
+            with contextlib.suppress(RuntimeError):
+                if open_checkpoint(path).reads_wav2vec2:
+                    return path
+    return None
 
 
 def open_checkpoint(path: Path) -> Checkpoint:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..portrait.crop import PasteBack
 from ..portrait.portrait import Portrait
@@ -42,6 +43,20 @@ def pasted(portrait: Portrait) -> Canvas:
     """The crop back in the picture that it was cut from."""
     paste = _paste(portrait)
     return Canvas(portrait.crop.original_size, 1, lambda frames: paste(frames[0]))
+
+
+def capped(canvas: Canvas, longest: int) -> Canvas:
+    """The same, scaled down where its longer side exceeds `longest`; 0 = no limit."""
+    scale = longest / max(canvas.size)
+    if not 0 < scale < 1:
+        return canvas
+    height, width = (2 * max(round(side * scale / 2), 1) for side in canvas.size)
+
+    def compose(frames: Sequence[Tensor]) -> Tensor:
+        picture = canvas.compose(frames)[None]
+        return F.interpolate(picture, (height, width), mode="bilinear", antialias=True)[0]
+
+    return Canvas((height, width), canvas.films, compose)
 
 
 def side_by_side(left: Canvas, right: Canvas) -> Canvas:

@@ -26,12 +26,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..ffmpeg import Ffmpeg, packets, running
+from ..ffmpeg import Ffmpeg, check_encoder, packets, running
 from .locks import take
 
 log = logging.getLogger(__name__)
 
 MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+
+ENCODER = "libx264"
 
 # Flags of ffmpeg's scaler under which colours are converted exactly; without them pictures are read too dark.
 EXACT = "flags=bicubic+accurate_rnd+full_chroma_int"
@@ -39,6 +41,13 @@ EXACT = "flags=bicubic+accurate_rnd+full_chroma_int"
 _COLOUR = (
     f"scale=out_color_matrix=bt709:out_range=tv:{EXACT},format=yuv420p,"
     "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+)
+# HDR, by its transfer curve in ffmpeg's words: HLG and PQ. Read as an SDR screen shows it: diffuse white (203
+# cd/m2, ITU-R BT.2408) is 255, what has less than 80 % of its light stays as it is, the rest is compressed.
+_HDR = ("arib-std-b67", "smpte2084")
+_TONE_MAPPED = (
+    "zscale=t=linear:npl=203,format=gbrpf32le,zscale=p=bt709,tonemap=mobius:param=0.8:desat=0,"
+    "zscale=t=bt709:m=bt709:r=tv,format=yuv444p,"
 )
 _MAX_RATE_TERM = 1_001_000  # ffmpeg reads frame rates as fractions of terms up to this (av_parse_video_rate)
 _TAIL = 2000  # characters of ffmpeg's last words in an error
@@ -59,7 +68,8 @@ def check_output(path: str | Path) -> Path:
     """`path`, if a video can be written there; meant to be asked before any work starts.
 
     Raises ValueError where the ending is not .mp4, .mov or .mkv or the path is a folder, FileNotFoundError
-    where the folder does not exist, PermissionError where no file can be created in it.
+    where the folder does not exist, PermissionError where no file can be created in it, RuntimeError where
+    ffmpeg cannot encode H.264.
     """
     path = Path(path)
     if path.suffix.lower() not in MUXERS:
@@ -78,6 +88,7 @@ def check_output(path: str | Path) -> Path:
             f"Cannot write {path.name}: no file can be created in {path.parent} ({error.strerror}). "
             "Choose a folder you may write to."
         ) from error
+    check_encoder(ENCODER)
     return path
 
 
@@ -199,7 +210,7 @@ class VideoWriter:
             command += ["-filter_complex", self._sound(), "-map", "0:v:0", "-map", "[sound]"]
             command += ["-c:a", "aac", "-b:a", "192k"]
         # without a rate for the output too, ffmpeg takes 119.88 for 120
-        command += ["-r", str(self.fps), "-c:v", "libx264", "-crf", str(self.crf), "-vf", _COLOUR]
+        command += ["-r", str(self.fps), "-c:v", ENCODER, "-crf", str(self.crf), "-vf", _COLOUR]
         command += ["-fflags", "+bitexact"]  # no random identifiers, no dates
         muxer = MUXERS[self.path.suffix.lower()]
         if muxer != "matroska":
@@ -288,8 +299,8 @@ def probe_video(path: str | Path) -> VideoInfo:
 def read_frames(path: str | Path) -> Iterator[Tensor]:
     """The pictures of a video file, one after the other: (3, H, W) uint8, RGB.
 
-    Every stored picture comes once, whatever its time stamp. Raises FileNotFoundError where there is no file,
-    ValueError where ffmpeg finds no video in it or stops in the middle.
+    Every stored picture comes once, whatever its time stamp; HDR is tone-mapped. Raises FileNotFoundError
+    where there is no file, ValueError where ffmpeg finds no video in it or stops in the middle.
     """
     return _decoded(_existing(path))
 
@@ -297,7 +308,7 @@ def read_frames(path: str | Path) -> Iterator[Tensor]:
 def _decoded(path: Path) -> Iterator[Tensor]:
     command = ["-i", f"file:{path}", "-map", "0:v:0"]
     command += ["-fps_mode", "passthrough"]  # none doubled, none dropped
-    command += ["-vf", f"scale={EXACT}"]
+    command += ["-vf", f"{_TONE_MAPPED if _is_hdr(path) else ''}scale={EXACT}"]
     command += ["-f", "image2pipe", "-c:v", "ppm", "pipe:1"]  # each picture states its size
     with running(command) as ffmpeg:
         while ffmpeg.output.readline() == b"P6\n":
@@ -309,6 +320,12 @@ def _decoded(path: Path) -> Iterator[Tensor]:
             yield torch.frombuffer(picture, dtype=torch.uint8).view(high, wide, 3).permute(2, 0, 1)
         if not ffmpeg.succeeded():
             raise ValueError(f"Cannot read pictures from {path}: {_last_words(ffmpeg)}")
+
+
+def _is_hdr(path: Path) -> bool:
+    with running(["-i", f"file:{path}", "-t", "0", "-f", "null", "-"], level="info") as ffmpeg:
+        ffmpeg.process.wait()
+        return any(name in ffmpeg.said() for name in _HDR)
 
 
 def _remove_orphans(path: Path) -> None:

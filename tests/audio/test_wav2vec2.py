@@ -105,6 +105,18 @@ def test_conv_stack_in_blocks_is_the_stack_in_one_pass(changes, monkeypatch, noi
     torch.testing.assert_close(part, expected[:, 20:31], atol=2e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("letters", "warned"), [(None, True), (21_128, True), (32, False)])
+def test_others_of_the_published_shape_are_warned_of(tmp_path, monkeypatch, caplog, model, letters, warned):
+    config = model.config
+    monkeypatch.setattr(wav2vec2, "PUBLISHED", (config.num_hidden_layers, config.hidden_size))
+    head = {} if letters is None else {"lm_head.weight": torch.zeros(letters, config.hidden_size)}
+    state = {f"wav2vec2.{key}": value.contiguous() for key, value in model.state_dict().items()}
+    save_file({**state, **head}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(config.to_json_string())
+    wav2vec2.load_wav2vec2(tmp_path)
+    assert ("is another" in caplog.text) == warned
+
+
 def test_a_device_without_float64_gives_the_same_features(model, monkeypatch, noise):
     expected = Wav2Vec2FrontEnd(model).encode(noise(1, 30_000), 25).features
     double, width = torch.Tensor.double, model.config.conv_dim[0]

@@ -136,10 +136,6 @@ WHOLE = '{"portrait": "a", "song": "b", "vae": "c", "checkpoint": "d", '
             "line 1: unrecognized.*--tempo=3",
         ),
         (
-            '{"portrait": "a", "song": "b"}',
-            "line 1: .* arguments are required: --checkpoint, --vae",
-        ),
-        (
             WHOLE + '"steps": "x"}',
             "line 1: argument --steps",
         ),

@@ -9,7 +9,7 @@ import torch
 
 from singer_core.portrait.crop import CropTransform, PasteBack
 from singer_core.portrait.portrait import Portrait
-from singer_core.render.canvas import bare, in_one_picture, pasted, side_by_side
+from singer_core.render.canvas import bare, capped, in_one_picture, pasted, side_by_side
 
 H, W = 90, 200
 PICTURE = torch.rand(3, H, W, generator=torch.Generator().manual_seed(0))
@@ -36,6 +36,16 @@ def test_a_film_alone_is_bare_or_pasted():
     assert canvas.size == (64, 64) and torch.equal(canvas.compose([one]), one)
     canvas = pasted(portrait(20))
     assert canvas.size == (H, W) and torch.equal(canvas.compose([one]), alone(portrait(20), one))
+
+
+def test_a_large_picture_is_scaled_to_its_longest_side():
+    large = bare((4032, 3024))
+    assert capped(large, 0) is large and capped(large, 4032) is large
+    small = capped(large, 1920)
+    assert small.size == (1920, 1440) and small.films == 1
+    half = capped(bare((64, 64)), 32)
+    expected = torch.nn.functional.interpolate(frame(1)[None], (32, 32), mode="bilinear", antialias=True)[0]
+    assert torch.equal(half.compose([frame(1)]), expected)
 
 
 def test_side_by_side_each_half_is_the_film_alone():

@@ -71,6 +71,28 @@ def test_a_video_holds_exactly_the_pictures_written(tmp_path, click, count, fps)
     assert (info.size, info.has_audio) == (SIZE, True)
 
 
+@pytest.mark.parametrize("curve", ["arib-std-b67", "smpte2084"])
+def test_hdr_is_read_as_an_sdr_screen_shows_it(tmp_path, curve):
+    to_hdr = "setparams=color_primaries=bt709:color_trc=bt709:colorspace=gbr:range=pc,"
+    to_hdr += "zscale=t=linear:npl=203,format=gbrpf32le,zscale=p=bt2020,"
+    to_hdr += f"zscale=t={curve}:m=bt2020nc:r=limited:npl=203,format=yuv420p10le"
+    source = ["-f", "lavfi", "-i", "color=c=0xC08A70:s=64x64:d=0.08:r=25,format=gbrp", "-vf", to_hdr]
+    stored = ["-c:v", "libx265", "-x265-params", "log-level=error", "-color_trc", curve]
+    stored += ["-color_primaries", "bt2020", "-colorspace", "bt2020nc", str(tmp_path / "hdr.mov")]
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *source, *stored], check=True)
+    picture = next(read_frames(tmp_path / "hdr.mov"))
+    assert (picture[:, 32, 32].int() - torch.tensor([192, 138, 112])).abs().max() <= 3
+
+
+def test_an_ffmpeg_without_h264_is_refused_before_anything_is_rendered(tmp_path, monkeypatch):
+    program = tmp_path / "ffmpeg"
+    program.write_text("#!/bin/sh\necho ' V....D mpeg4                MPEG-4 part 2'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
+    with pytest.raises(RuntimeError, match=r"ffmpeg at .* has no encoder libx264.*IMAGEIO_FFMPEG_EXE"):
+        check_output(tmp_path / "film.mp4")
+
+
 @pytest.mark.parametrize("fps", [0.5, 12.5, 29.97, 30000 / 1001, 47.123, 119.88], ids=str)
 @pytest.mark.parametrize("ending", [".mp4", ".mov", ".mkv"])
 def test_any_rate_and_container_keeps_count_and_rate(tmp_path, ending, fps):
