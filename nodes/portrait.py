@@ -14,7 +14,7 @@ from torch import Tensor
 
 from singer_core.portrait.identity import embed_face, load_identity
 from singer_core.portrait.image import from_tensor, to_tensor
-from singer_core.portrait.landmarks import FaceLandmarks, choose_face
+from singer_core.portrait.landmarks import FaceLandmarks
 from singer_core.portrait.masks import MaskOptions
 from singer_core.portrait.portrait import Portrait, prepare_portrait
 from singer_core.portrait.preview import overlay
@@ -174,7 +174,7 @@ def portrait_of(
         landmarks=faces,
         face_mask=_mask(face.face_mask, "face_mask"),
         lip_mask=_mask(face.lip_mask, "lip_mask"),
-        identity=_identity(identity_model, picture, faces, face.index),
+        identity=None if identity_model is None else identity_model.embed,
         face_index=face.index,
         crop=crop,
         margin=margin,
@@ -202,16 +202,3 @@ def _mask(mask: Tensor | None, socket: str) -> Tensor | None:
     if mask is not None and mask.ndim == 3 and len(mask) != 1:
         raise ValueError(f"`{socket}` holds {len(mask)} masks; one is accepted. Pick the portrait's.")
     return mask
-
-
-def _identity(
-    model: IdentityModel | None, picture: Image.Image, faces: list[FaceLandmarks] | None, index: int | None
-) -> Tensor | None:
-    if model is None:
-        return None
-    if faces is None:
-        raise ValueError(
-            "`identity_model` needs `face_landmarks`, which align the face. Connect them, or disconnect the "
-            "identity model."
-        )
-    return model.embed(picture, choose_face(faces, index))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ..audio.waveform import Waveform
     from ..network.checkpoint import Checkpoint
     from ..portrait.landmarks import FaceLandmarks
-    from ..portrait.portrait import Portrait
+    from ..portrait.portrait import Embed, Portrait
     from ..settings import PortraitSettings, SongSettings
 
 
@@ -104,27 +105,25 @@ def read_portrait(
         name: read_mask(file) if file else None
         for name, file in (("face_mask", look.face_mask), ("lip_mask", look.lip_mask))
     }
-    embedding = None
-    if look.identity:
-        embedding = _identity(look.identity, picture.image, faces, index)
-    elif identities:
-        embedding = identities[index or 0]
-    if embedding is not None and identity_width is not None and embedding.shape != (identity_width,):
-        raise ValueError(
-            f"The identity has {embedding.numel()} values; this checkpoint reads {identity_width}. "
-            "Use ArcFace `glintr100`, or none."
-        )
-    return prepare_portrait(
+    detected = identities[index or 0] if identities else None
+    portrait = prepare_portrait(
         picture,
         size,
         landmarks=faces,
         face_index=index,
-        identity=embedding,
+        identity=_identity(look.identity) if look.identity else detected,
         crop=look.crop,
         margin=look.margin,
         options=MaskOptions(lip_height=look.lip_height, authors_edge_cases=look.crop == "squash"),
         **masks,
     )
+    identity = portrait.identity
+    if identity is not None and identity_width is not None and identity.shape != (identity_width,):
+        raise ValueError(
+            f"The identity has {identity.numel()} values; this checkpoint reads {identity_width}. "
+            "Use ArcFace `glintr100`, or none."
+        )
+    return portrait
 
 
 def _faces(
@@ -142,20 +141,15 @@ def _faces(
     return None, []
 
 
-def _identity(
-    path: Path, image: Image, faces: list[FaceLandmarks] | None, face_index: int | None
-) -> torch.Tensor:
-    """The embedding in a file, or the one that a network computes: of the file, or found in the folder."""
+def _identity(path: Path) -> torch.Tensor | Embed:
+    """The embedding in a file, or what a network makes of a face: of the file, or found in the folder."""
     from ..portrait.identity import embed_face, find_identity_file, load_identity
-    from ..portrait.landmarks import choose_face
 
     embedding = None if path.is_dir() else _read_embedding(path)
     if embedding is not None:
         return embedding
-    if faces is None:
-        raise ValueError(f"{path.name} computes the identity from landmarks. Give --landmarks as well.")
     network = load_identity(find_identity_file([path]) if path.is_dir() else path)
-    return embed_face(network, image, choose_face(faces, face_index))
+    return functools.partial(embed_face, network)
 
 
 def _read_embedding(path: Path) -> torch.Tensor | None:

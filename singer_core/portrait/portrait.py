@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ NETWORK_STEP = 64  # image pixels per pixel of the UNet's deepest level
 
 MaskLike = torch.Tensor | np.ndarray | Image.Image
 ImageLike = Image.Image | Picture | torch.Tensor
+Embed = Callable[[Image.Image, FaceLandmarks], torch.Tensor]  # picture, face -> (e,) its identity
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +61,7 @@ def prepare_portrait(
     landmarks: FaceLandmarks | Sequence[FaceLandmarks] | None = None,
     face_mask: MaskLike | None = None,
     lip_mask: MaskLike | None = None,
-    identity: torch.Tensor | None = None,
+    identity: torch.Tensor | Embed | None = None,
     face_index: int | None = None,
     crop: str = "face",
     margin: float = MARGIN,
@@ -71,17 +72,18 @@ def prepare_portrait(
     image                RGB picture, `Picture`, or (3, H0, W0) in [0, 1]
     landmarks            faces found on the whole picture; several need `face_index`
     face_mask, lip_mask  (H0, W0), floats in [0, 1] or uint8: used as they are instead of the landmarks' boxes
-    identity             (e,) embedding of the face, None = explicitly none
+    identity             (e,) embedding of the face, or what makes it of picture and face; None = none
     crop                 "face": around the face with `margin` (in longer sides of the face box) on each side;
                          "center": the largest rectangle of the right shape; "squash": the whole picture,
                          stretched to `size`, as the authors do
     options              mask shapes; None = `MaskOptions()`, with the authors' edge cases for "squash"
 
     Raises ValueError where neither landmarks nor both masks are given, where a mask does not fit the picture
-    or is empty, and where the face lies outside the picture or the crop.
+    or is empty, where the face lies outside the picture or the crop, and where an identity is to be made of a
+    face that only masks tell of.
     """
     picture = _as_picture(image)
-    _check(size, crop, margin, identity)
+    _check(size, crop, margin)
     options = options or m.MaskOptions(authors_edge_cases=crop == "squash")
     original_size = (picture.image.height, picture.image.width)
     user_face, user_lip = (
@@ -95,7 +97,7 @@ def prepare_portrait(
         image=to_tensor(transform.apply(picture.image)),
         region=torch.from_numpy(np.array(m.region_map(stages.face, size))).float() / 255,
         masks=m.attention_masks(stages, size),
-        identity=None if identity is None else identity.detach().cpu().float(),
+        identity=_identity(identity, picture.image, face),
         crop=transform,
         original=to_tensor(picture.image),
         alpha=None if picture.alpha is None else to_tensor(picture.alpha)[0],
@@ -108,17 +110,32 @@ def _as_picture(image: ImageLike) -> Picture:
     return to_picture(from_tensor(image) if isinstance(image, torch.Tensor) else image)
 
 
-def _check(size: tuple[int, int], crop: str, margin: float, identity: torch.Tensor | None) -> None:
+def _check(size: tuple[int, int], crop: str, margin: float) -> None:
     if min(size) < NETWORK_STEP or any(side % NETWORK_STEP for side in size):
         raise ValueError(f"`size` is {size}; multiples of {NETWORK_STEP} are accepted, such as (512, 512).")
     if crop not in CROPS:
         raise ValueError(f"`crop` is {crop!r}; {', '.join(CROPS)} are accepted.")
     if not 0 <= margin <= 10:
         raise ValueError(f"`margin` is {margin}; 0 to 10 longer sides of the face box are accepted.")
-    if identity is not None and (identity.ndim != 1 or not torch.isfinite(identity).all()):
+
+
+def _identity(
+    identity: torch.Tensor | Embed | None, image: Image.Image, face: FaceLandmarks | None
+) -> torch.Tensor | None:
+    if identity is None:
+        return None
+    if not isinstance(identity, torch.Tensor):
+        if face is None:
+            raise ValueError(
+                "The identity is read from a face that landmarks align, and there are masks alone. Give "
+                "landmarks, too, or leave the identity out."
+            )
+        identity = identity(image, face)
+    if identity.ndim != 1 or not torch.isfinite(identity).all():
         raise ValueError(
             f"`identity` has shape {tuple(identity.shape)} or holds NaN; one finite vector is accepted."
         )
+    return identity.detach().cpu().float()
 
 
 def _user_mask(mask: MaskLike | None, name: str, size: tuple[int, int]) -> m.Mask | None:

@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from singer_core.cli import main
-from singer_core.cli.demo import OPTIONS
 from singer_core.cli.sing import default_options
 from singer_core.demo import files
 from singer_core.network.autoencoder import load_autoencoder
@@ -19,7 +18,7 @@ from singer_core.portrait.image import read_picture
 from singer_core.portrait.landmarks import read_landmarks
 from singer_core.portrait.portrait import prepare_portrait
 from singer_core.render.video import read_frames
-from singer_core.settings import OFFICIAL, PAPER
+from singer_core.settings import BUILT_IN, OFFICIAL, PAPER
 
 
 def tone(path, seconds: float):
@@ -43,9 +42,9 @@ def test_the_built_in_model_is_an_ordinary_checkpoint(built_in, capsys):
     assert built_in.architecture.trained_size == (128, 128)
     assert main(["info", str(files.CHECKPOINT)]) == 0
     assert "MSM" in capsys.readouterr().out
-    assert default_options(built_in) == PAPER
+    assert default_options(built_in) == BUILT_IN
     trained_with = ("noise_schedule", "msm_input", "msm_scale")  # the demo changes none of these
-    assert all(getattr(OPTIONS, name) == getattr(PAPER, name) for name in trained_with)
+    assert all(getattr(BUILT_IN, name) == getattr(PAPER, name) for name in trained_with)
 
 
 def test_published_weights_are_sampled_as_the_authors_do(tiny_checkpoint):
