@@ -202,7 +202,7 @@ class WorkSettings:
         "Where finished clips are kept, up to 64 KB a frame (default: singer-* in the temporary folder).",
         metavar="DIR",
     )
-    no_resume: bool = setting(False, "Use no finished clips and keep none.")
+    keep_clips: bool = setting(True, "Use finished clips and keep those that get finished.")
     partial: bool = setting(False, "Sample nothing: write a video of the clips that are finished.")
     sections: bool = setting(
         False,
@@ -210,9 +210,9 @@ class WorkSettings:
     )
 
     def __post_init__(self) -> None:
-        if self.partial and self.no_resume:
+        if self.partial and not self.keep_clips:
             raise ValueError(
-                "--partial is made of the finished clips that --no-resume ignores. Give one of them."
+                "--partial is made of the finished clips that --no-keep-clips ignores. Give one of them."
             )
 
 

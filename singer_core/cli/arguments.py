@@ -96,7 +96,9 @@ def _add(parser: Parser, field: dataclasses.Field[Any], hint: Any) -> None:
             given["nargs"] = "?" if not _is_list(hint) else "*" if optional else "+"
         parser.add_argument(field.name, **given)
         return
-    if hint is bool or _is_list(hint):
+    if hint is bool and field.default is True:
+        given |= {"action": argparse.BooleanOptionalAction, "default": parser.argument_default or True}
+    elif hint is bool or _is_list(hint):
         given["action"] = "store_true" if hint is bool else "append"
     elif not optional:
         given["required"] = True
@@ -111,7 +113,7 @@ def _is_list(hint: Any) -> bool:
 
 def _help(field: dataclasses.Field[Any]) -> str:
     words = field.metadata["help"].replace("%", "%%")
-    silent = field.default in (dataclasses.MISSING, None, ()) or field.default is False
+    silent = field.default in (dataclasses.MISSING, None, ()) or isinstance(field.default, bool)
     return words if silent else f"{words} (default: {field.default})"
 
 

@@ -77,7 +77,8 @@ def _state(value: Any) -> str:
     return f"{value} {value.stat().st_size} {value.stat().st_mtime_ns}"
 
 
-_NO_INPUT = ("out", "plot", "work_dir", "quiet", "no_resume")
+_ON = ("keep_clips",)  # what is true where nothing is said
+_NO_INPUT = ("out", "plot", "work_dir", "quiet", "keep_clips")
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,8 @@ def _words(values: Mapping[str, Any]) -> list[str]:
     words = ["--quiet"]
     for name, value in values.items():
         option = f"--{name.replace('_', '-')}"
+        if value is False and name in _ON:
+            words.append(f"--no-{name.replace('_', '-')}")
         if name in ("portrait", "song") or value is None or value is False:
             continue
         if value is True:

@@ -92,7 +92,7 @@ def plan_film(
     sections = [Section(0, 0, audio.frames, 0)]
     if work.sections and audio.activity is not None:
         sections = plan_sections(audio.activity, audio.frames, round(SECTION_SECONDS * audio.fps))
-    folder = None if work.no_resume else work_folder(work.work_dir)
+    folder = work_folder(work.work_dir) if work.keep_clips else None
     return Film(pipeline, portrait, audio, weights, seed, sections, folder)
 
 

@@ -163,6 +163,12 @@ def test_values_become_arguments_by_their_kind(tmp_path):
     assert (how.look.identity, how.look.lip_height, how.quiet) == (None, 0.9, True)
 
 
+def test_what_is_on_by_default_can_be_turned_off(tmp_path):
+    path = tmp_path / "jobs.jsonl"
+    path.write_text('{"portrait": "a", "song": "b", "keep_clips": false}\n{"portrait": "a", "song": "c"}')
+    assert [line.job.how.work.keep_clips for line in read_jobs(path)] == [False, True]
+
+
 def test_two_jobs_with_one_video_are_refused(jobs):
     with pytest.raises(ValueError, match=r"line 3: .*one\.mp4 is that of line 2"):
         read_jobs(jobs(jobs.job("one.mp4"), jobs.job("one.mp4")))

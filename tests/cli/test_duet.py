@@ -148,7 +148,7 @@ def test_the_sound_is_both_voices_or_the_mix(line, apart, folder, tmp_path):
 
 def test_a_stopped_duet_goes_on_with_the_same_file(line, apart, tmp_path, monkeypatch, capsys):
     film = tmp_path / "out" / "film.mp4"
-    assert main(line("ann", "bob", *apart, "--no-resume")) == 0
+    assert main(line("ann", "bob", *apart, "--no-keep-clips")) == 0
     unbroken = film.read_bytes()
     film.unlink()
     sample, made = SingerPipeline._sample, []

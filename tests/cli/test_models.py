@@ -100,7 +100,7 @@ def test_portrait_and_song_are_enough(tmp_path, capsys):
     song = write_wave(tmp_path / "song.wav", Waveform(samples[None], 16_000))
     masks = ["--face-mask", str(tmp_path / "face.png"), "--lip-mask", str(tmp_path / "lip.png")]
     given = [str(tmp_path / "portrait.png"), str(song), *masks, "--out", str(tmp_path / "film.mp4")]
-    assert main(["sing", *given, "--quiet", "--device", "cpu", "--no-resume"]) == 0
+    assert main(["sing", *given, "--quiet", "--device", "cpu", "--no-keep-clips"]) == 0
     assert probe_video(tmp_path / "film.mp4").size == (128, 128)
     assert "singer download singer sd-vae-ft-mse wav2vec2-base-960h" in capsys.readouterr().err
 

@@ -86,7 +86,7 @@ def interrupted(monkeypatch, arguments, clips: int, *options: str) -> None:
 def test_after_ctrl_c_the_same_command_gives_the_same_file(arguments, tmp_path, monkeypatch, capsys, options):
     monkeypatch.setattr("singer_core.render.sections.SECTION_SECONDS", 0.2)
     film = tmp_path / "out" / "film.mp4"
-    assert main(arguments("--no-resume", *options)) == 0
+    assert main(arguments("--no-keep-clips", *options)) == 0
     unbroken = film.read_bytes()
     assert contents(tmp_path) == ["out/film.mp4"]
     film.unlink()
@@ -110,7 +110,7 @@ def test_another_input_begins_anew_and_does_not_disturb_the_first(arguments, tmp
 
 def test_a_damaged_clip_and_a_deleted_folder_are_made_up_for(arguments, tmp_path, monkeypatch, caplog):
     film = tmp_path / "out" / "film.mp4"
-    assert main(arguments("--no-resume")) == 0
+    assert main(arguments("--no-keep-clips")) == 0
     unbroken = film.read_bytes()
     interrupted(monkeypatch, arguments, 3)
     middle = clips_in(tmp_path)[1]
@@ -147,9 +147,9 @@ def test_a_partial_song_can_be_saved_and_finished_later(arguments, tmp_path, mon
     assert "no clip of this render is finished" in capsys.readouterr().err
 
 
-def test_partial_and_no_resume_exclude_each_other(arguments, capsys):
-    assert main(arguments("--partial", "--no-resume")) == 2
-    assert "--no-resume ignores" in capsys.readouterr().err
+def test_partial_and_no_kept_clips_exclude_each_other(arguments, capsys):
+    assert main(arguments("--partial", "--no-keep-clips")) == 2
+    assert "--no-keep-clips ignores" in capsys.readouterr().err
 
 
 def test_clips_lie_in_the_temporary_folder_where_none_is_named(arguments, tmp_path, monkeypatch):
@@ -219,7 +219,7 @@ def test_three_kills_at_random_moments_leave_no_trace_in_the_file_or_the_folders
 @pytest.mark.slow
 def test_two_runs_of_one_song_at_once_both_give_the_whole_file(arguments, tmp_path):
     film, other = tmp_path / "out" / "film.mp4", tmp_path / "out" / "other.mp4"
-    assert main(arguments("--no-resume")) == 0
+    assert main(arguments("--no-keep-clips")) == 0
     unbroken = film.read_bytes()
     film.unlink()
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}

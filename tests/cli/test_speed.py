@@ -60,7 +60,7 @@ def film_of(tmp_path):
 
     def run(*options: str) -> tuple[int, list[torch.Tensor]]:
         out.unlink(missing_ok=True)
-        given = ["--audio", str(song), "--out", str(out), "--device", "cpu", "--quiet", "--no-resume"]
+        given = ["--audio", str(song), "--out", str(out), "--device", "cpu", "--quiet", "--no-keep-clips"]
         status = main(["demo", *given, "--set", "clip_frames=4", *options])
         return status, list(read_frames(out)) if out.exists() else []
 
