@@ -78,35 +78,41 @@ class Editor:
             [list(ids), title, [list(pair) for pair in widgets]],
         )
 
-    def arrange(self, margin: int) -> None:
-        """Give every node its least size and a place of its own."""
+    def shrink(self) -> None:
+        """Give every node its least size, wide enough for its title."""
         self.page.evaluate(
-            """async margin => {
-                for (const n of app.graph.nodes) {
-                    const [width, height] = n.computeSize()
-                    n.setSize([Math.max(width, 260), height])
-                }
-                app.graph.arrange(margin)
+            """async () => {
+                const ctx = app.canvas.ctx
+                ctx.font = "14px Inter, sans-serif"
+                for (const graph of [app.graph, ...app.graph.subgraphs.values()])
+                    for (const n of graph.nodes) {
+                        const [width, height] = n.computeSize()
+                        const title = ctx.measureText(n.getTitle()).width + 70 // and its signs
+                        n.setSize([Math.ceil(Math.max(width, title)), height])
+                    }
                 await new Promise(done => setTimeout(done, 500))
-            }""",
-            margin,
+            }"""
         )
 
-    def add_note(self, text: str) -> None:
-        """A note to the left of the graph."""
+    def add_note(self, text: str, width: float) -> None:
+        """A note as high as its text needs."""
         self.page.evaluate(
-            """async text => {
-                const left = Math.min(...app.graph.nodes.map(n => n.pos[0]))
-                const top = Math.min(...app.graph.nodes.map(n => n.pos[1]))
+            """async ([text, width]) => {
                 const note = LiteGraph.createNode("MarkdownNote")
                 note.title = "Read me"
                 app.graph.add(note)
                 note.widgets[0].value = text
-                note.setSize([440, 300])
-                note.pos = [left - 520, top]
+                note.setSize([width, 100])
+                note.pos = [0, 0]
+                app.canvas.ds.scale = 1
+                app.canvas.ds.offset.splice?.(0, 2, 100, 100)
+                app.canvas.setDirty(true, true)
+                await new Promise(done => setTimeout(done, 1000))
+                const box = note.widgets[0].element.querySelector(".tiptap") ?? note.widgets[0].element
+                note.setSize([width, box.scrollHeight + 40])
                 await new Promise(done => setTimeout(done, 500))
             }""",
-            text,
+            [text, width],
         )
 
     def file(self) -> dict[str, Any]:
@@ -134,6 +140,58 @@ class Editor:
             "() => app.graph.nodes.filter(n => !LiteGraph.registered_node_types[n.type]).map(n => n.type)"
         )
 
+    def enter_folded(self) -> None:
+        """Show the inside of the open graph's folded node."""
+        self.page.evaluate(
+            """async () => {
+                const node = app.graph.nodes.find(n => n.isSubgraphNode())
+                app.canvas.openSubgraph(node.subgraph, node)
+                await new Promise(done => setTimeout(done, 1500))
+            }"""
+        )
+
+    def covered(self) -> list[list[str]]:
+        """(type of wire, title of node) where a drawn wire passes a node not its own nearer than 6."""
+        self._fit(1780, 900)  # what is out of sight is not drawn
+        return self.page.evaluate(
+            """() => {
+                const ctx = document.createElement("canvas").getContext("2d"), graph = app.canvas.graph
+                ctx.lineWidth = 12
+                const touches = (path, [x, y, w, h]) => {
+                    for (let v = y; v <= y + h; v += 8)
+                        for (let u = x; u <= x + w; u += 8)
+                            if (ctx.isPointInStroke(path, u, v)) return true
+                    return false
+                }
+                const found = []
+                for (const link of graph.links.values()) {
+                    const paths = [link.path]
+                    for (let id = link.parentId; id; id = graph.reroutes.get(id).parentId)
+                        paths.push(graph.reroutes.get(id).path)
+                    const others = graph.nodes.filter(n => n.id != link.origin_id && n.id != link.target_id)
+                    const hit = others.filter(n => paths.some(path => touches(path, n.boundingRect)))
+                    found.push(...hit.map(n => [link.type, n.title]))
+                }
+                return found
+            }"""
+        )
+
+    def note(self) -> dict[str, Any]:
+        """Where the window shows the note, the height of its smallest letters, whether its text is cut."""
+        return self.page.evaluate(
+            """() => {
+                const element = document.querySelector(".comfy-markdown")
+                const { left, right, top, bottom, height } = element.getBoundingClientRect()
+                const texts = [...element.querySelectorAll("h1, h2, h3, p, li, td")].filter(t => t.innerText)
+                const sizes = texts.map(t => parseFloat(getComputedStyle(t).fontSize))
+                return {
+                    left, right, top, bottom,
+                    letters: Math.min(...sizes) * height / element.offsetHeight,
+                    cut: Math.max(...texts.map(t => t.getBoundingClientRect().bottom)) > bottom,
+                }
+            }"""
+        )
+
     def picture(self, path: Path) -> None:
         """A JPEG of the editor with the whole graph."""
         self._fit(1780, 900)
@@ -149,8 +207,9 @@ class Editor:
         box = self.page.evaluate(
             """([width, height]) => {
                 const box = [Infinity, Infinity, -Infinity, -Infinity]
-                for (const n of app.graph.nodes) {
-                    box[0] = Math.min(box[0], n.pos[0]); box[1] = Math.min(box[1], n.pos[1] - 40)
+                for (const n of [...app.graph.nodes, ...app.graph.groups]) {
+                    const title = n.computeSize ? 40 : 0
+                    box[0] = Math.min(box[0], n.pos[0]); box[1] = Math.min(box[1], n.pos[1] - title)
                     box[2] = Math.max(box[2], n.pos[0] + n.size[0])
                     box[3] = Math.max(box[3], n.pos[1] + n.size[1])
                 }

@@ -21,6 +21,7 @@ sys.path.append(str(Path(__file__).parent))
 
 from editor import Editor
 from graphs import Prompt, conditioned_by, node
+from layout import NOTE_WIDTH, lay_out, set_first_view
 from server import Server
 
 from singer_core.downloads import FILES, HUB
@@ -40,11 +41,11 @@ INPUTS = ("portrait.png", "song.wav")  # beside the workflows; the user copies t
 
 @dataclass(frozen=True)
 class Example:
-    """A workflow: its prompt, the note beside it, and the nodes that are folded into one."""
+    """A workflow: its prompt, the paragraphs of its note, and the nodes that are folded into one."""
 
     prompt: Callable[[], Prompt]
-    note: str
-    folded: tuple[str, ...] = ()
+    note: tuple[str, ...]
+    folded: tuple[str, ...] = ()  # its inputs come in the order of these nodes
     title: str = ""
     widgets: tuple[tuple[str, str], ...] = ()  # (node id, widget) shown on the folded node
 
@@ -257,57 +258,75 @@ def parity() -> Prompt:
     }
 
 
-WANTED = """Files: `net.pth` (4.85 GB) in models/singer, the VAE in models/vae, wav2vec2 in
-models/audio_encoders, MediaPipe's face landmarker in models/detection, glintr100 in models/insightface,
-Kim_Vocal_2.onnx in models/audio_separation; README has the links. Copy `portrait.png` and `song.wav` from the
-pack's folder `workflows` to ComfyUI's `input`, or put your own in."""
-COST = """Memory beside the weights at 512 x 512 and 16 frames: 2.7 GiB in fp16. Time: not measured with the
-published weights; 40 steps of a clip are 80 passes of an SD1.5-sized network over 32 pictures."""
+WANTED = (
+    "Files: net.pth (4.85 GB) in models/singer, the VAE in models/vae, wav2vec2 in models/audio_encoders, "
+    "MediaPipe's face landmarker in models/detection, glintr100 in models/insightface, Kim_Vocal_2.onnx in "
+    "models/audio_separation. README has the links.",
+    "Copy portrait.png and song.wav from the pack's folder workflows to ComfyUI's input, or put your own in.",
+    "Memory beside the weights at 512 x 512 and 16 frames: 2.7 GiB in fp16. Time: not measured with the "
+    "published weights; 40 steps of a clip are 80 passes of an SD1.5-sized network over 32 pictures.",
+)
 
 WORKFLOWS = {
     "01_quickstart": Example(
         quickstart,
-        """## Press Run
-A small built-in model sings the built-in song. Nothing is downloaded.
-
-It knows drawn faces of 128 x 128 pixels. 5 s of song take one minute of one CPU core (measured on two cores
-of a shared x86 server, no GPU) and 1.3 GB of memory.
-
-Open the folded node (double-click its frame) to see the stages. Real portraits: workflow `03_full_song`.""",
-        folded=("2", "3", "4", "5", "6", "7", "8", "9"),
+        (
+            "Press Run",
+            "A small built-in model sings the built-in song. Nothing is downloaded.",
+            "It knows drawn faces of 128 x 128 pixels. 5 s of song take one minute of one CPU core (measured "
+            "on two cores of a shared x86 server, no GPU) and 1.3 GB of memory.",
+            "Open the folded node (double-click its frame) to see the stages. Real portraits: 03_full_song.",
+        ),
+        folded=("4", "5", "3", "2", "6", "7", "8", "9"),
         title="SINGER: portrait + song to video",
         widgets=(("7", "noise_seed"), ("5", "steps"), ("4", "audio_scale")),
     ),
     "02_stages": Example(
-        stages, f"## One clip, every stage\nCore's KSampler and VAEDecode do the work.\n\n{WANTED}\n\n{COST}"
+        stages, ("One clip, every stage", "Core's KSampler and VAEDecode do the work.", *WANTED)
     ),
     "03_full_song": Example(
         full_song,
-        "## A whole song\nVocals are taken out of the mix, motion follows loudness, every frame is "
-        "pasted back into the picture. Memory does not grow with the song; after a cancel it goes on from "
-        f"the last finished clip.\n\n{WANTED}\n\n{COST}",
+        (
+            "A whole song",
+            "Vocals are taken out of the mix, motion follows loudness, every frame is pasted back into the "
+            "picture. Memory does not grow with the song; after a cancel it goes on from the last finished "
+            "clip.",
+            *WANTED,
+        ),
     ),
     "04_spectral_playground": Example(
         spectral_playground,
-        "## The two spectral modules\nThe same clip twice: as the authors', and with other wavelet bands. "
-        f"The plot shows what the bands hold.\n\n{WANTED}\n\n{COST}",
+        (
+            "The two spectral modules",
+            "The same clip twice: as the authors', and with other wavelet bands. The plot shows what the "
+            "bands hold.",
+            *WANTED,
+        ),
     ),
     "05_combine": Example(
         combined,
-        "## With everything else\nA LoRA for SD1.5 (put yours in), FreeU, RescaleCFG and a picture scaler of "
-        f"core act on the MODEL and its frames.\n\n{WANTED}\n\n{COST}",
+        (
+            "With everything else",
+            "A LoRA for SD1.5 (put yours in), FreeU, RescaleCFG and a picture scaler of core act on the "
+            "MODEL and its frames.",
+            *WANTED,
+        ),
     ),
     "06_parity": Example(
         parity,
-        "## The authors' numbers\nTheir noise, their sampler, seed 42; saves latents to compare. "
-        f"\n\n{WANTED}\n\n{COST}",
+        ("The authors' numbers", "Their noise, their sampler, seed 42; saves latents to compare.", *WANTED),
     ),
 }
 
 
+def graphs_of(workflow: dict[str, Any]) -> list[dict[str, Any]]:
+    """The graph of a file, and those of its folded nodes."""
+    return [workflow, *workflow.get("definitions", {}).get("subgraphs", [])]
+
+
 def finished(workflow: dict[str, Any]) -> dict[str, Any]:
     """The file with fixed seeds and links to its models, which the editor offers where they are missing."""
-    for graph in (workflow, *workflow.get("definitions", {}).get("subgraphs", [])):
+    for graph in graphs_of(workflow):
         for drawn in graph["nodes"]:
             values = drawn.get("widgets_values")
             if not isinstance(values, list):
@@ -345,9 +364,14 @@ def draw(editor: Editor, example: Example) -> dict[str, Any]:
     if example.folded:
         editor.fold(example.folded, example.title, example.widgets)
         editor.open(editor.file())  # only now the folded node has its widgets, and its size
-        editor.arrange(80)
-    editor.add_note(example.note)
-    return finished(editor.file())
+    editor.shrink()
+    editor.add_note("# " + "\n\n## ".join(example.note), NOTE_WIDTH)  # headings: plain text is 10 pixels high
+    workflow = finished(editor.file())
+    for graph in graphs_of(workflow):
+        lay_out(graph)
+    set_first_view(workflow)
+    editor.open(workflow)
+    return editor.file()
 
 
 def main(comfy: Path, names: list[str]) -> None:
@@ -359,7 +383,6 @@ def main(comfy: Path, names: list[str]) -> None:
                 workflow = draw(editor, WORKFLOWS[name])
                 path = PACK / "workflows" / f"{name}.json"
                 path.write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-                editor.open(workflow)
                 editor.picture(path.with_suffix(".jpg"))
 
 

@@ -11,13 +11,16 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))  # importlib mode leaves the folder out
 
-from editor import Editor, find_chromium
+from editor import SIZE, Editor, find_chromium
+from graphs import Prompt
+from make_workflows import WORKFLOWS as EXAMPLES
 from make_workflows import placeholders
 from server import Server
 from test_server import save_taesd
 
 PACK = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
+BARS = {"left": 60, "top": 85}  # of the editor, over the graph
 
 pytestmark = pytest.mark.browser
 
@@ -44,6 +47,48 @@ def test_a_workflow_opens_whole(editor, path):
     assert [text for text in editor.alerts() if "nvalid" in text or "issing" in text] == []
     assert sorted(node["class_type"] for node in prompt.values()) == sorted(kinds(workflow))
     assert editor.errors == []
+    assert_runs(prompt, EXAMPLES[path.stem].prompt())
+
+
+def assert_runs(prompt: Prompt, example: Prompt) -> None:
+    """The same nodes with the same wires; what the example does not say is the node's own default."""
+    found = {name.split(":")[-1]: node for name, node in prompt.items()}  # "11:2" is 2 in the folded node 11
+    assert wires(found) == wires(example)
+    for name, node in example.items():
+        said = {key: value for key, value in node["inputs"].items() if not isinstance(value, list)}
+        assert found[name]["class_type"] == node["class_type"]
+        assert said.items() <= found[name]["inputs"].items()
+
+
+def wires(prompt: Prompt) -> set[tuple[str, str, str, int]]:
+    return {
+        (name, key, value[0].split(":")[-1], value[1])
+        for name, node in prompt.items()
+        for key, value in node["inputs"].items()
+        if isinstance(value, list)
+    }
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_wires_keep_clear_of_nodes(editor, path):
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    editor.open(workflow)
+    assert editor.covered() == []
+    if "definitions" in workflow:
+        editor.enter_folded()
+        assert editor.covered() == []
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_the_note_can_be_read_at_first_sight(editor, path):
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    for width, height in ((1600, 900), SIZE.values()):
+        editor.page.set_viewport_size({"width": width, "height": height})
+        editor.open(workflow)
+        note = editor.note()
+        assert BARS["left"] < note["left"] < note["right"] < width
+        assert BARS["top"] < note["top"] < note["bottom"] < height
+        assert round(note["letters"]) >= 12 and not note["cut"]
 
 
 def kinds(workflow: dict) -> list[str]:
