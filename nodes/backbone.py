@@ -239,7 +239,11 @@ def _attend_to_reference(transformer: SpatialTransformer, name: str) -> None:
 
 
 def _become(kind: type[M], module: nn.Module) -> M:
-    """The module as one of a subclass: core names the classes that it builds with."""
+    """The module as one of a subclass.
+
+    Core names the classes that it builds with. To build a second module in its place would repeat core's
+    arguments of every version; no patch of core's runs behind a transformer, or adds keys to some rows alone.
+    """
     module.__class__ = kind
     assert isinstance(module, kind)
     return module
