@@ -89,13 +89,14 @@ def save_checkpoint(path: Path, state: dict[str, Tensor], metadata: dict[str, st
     return path
 
 
-def random_vae(seed: int = 0) -> AutoencoderKL:
-    """A VAE of stride 8 whose every width is the 32 that its normalisation needs."""
+def random_vae(seed: int = 0, width: int = 8) -> AutoencoderKL:
+    """A VAE of stride 8, all of one width; 32 is the least for a file without a config."""
     levels = 4
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AutoencoderKL(
-            block_out_channels=(32,) * levels,
+            block_out_channels=(width,) * levels,
+            norm_num_groups=min(width, 32),
             down_block_types=("DownEncoderBlock2D",) * levels,
             up_block_types=("UpDecoderBlock2D",) * levels,
             layers_per_block=1,

@@ -16,6 +16,19 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 @pytest.fixture(scope="module")
+def tiny_vae_folder(tmp_path_factory):
+    """Wide enough for files without a config."""
+    folder = tmp_path_factory.mktemp("vae")
+    tiny.random_vae(width=32).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny_vae(tiny_vae_folder):
+    return load_autoencoder(tiny_vae_folder)
+
+
+@pytest.fixture(scope="module")
 def state(tiny_vae_folder):
     return load_file(tiny_vae_folder / WEIGHTS)
 
