@@ -11,8 +11,7 @@ A CONDITIONING entry of ours is [None, {"singer": SongConditions, "singer_branch
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, Literal, Protocol, TypedDict, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Protocol, TypedDict, get_args, get_origin
 
 import numpy as np
 from comfy_api.latest import Input, io
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from singer_core.audio.waveform import Waveform, check_waveform
 from singer_core.render.run import SongConditions
-from singer_core.settings import SongSettings
+from singer_core.settings import SongSettings, typed_fields
 
 SingerAudio = io.Custom("SINGER_AUDIO")
 SingerPortraitType = io.Custom("SINGER_PORTRAIT")
@@ -36,9 +35,7 @@ def widget(settings: type, name: str, id: str | None = None, **changes: object) 
     id       its name in the node, where that is another
     changes  arguments of the widget that this node wants otherwise, such as `tooltip` or `options`
     """
-    (field,) = (field for field in dataclasses.fields(settings) if field.name == name)
-    hint = get_type_hints(settings)[name]
-    hint = next((part for part in get_args(hint) if get_origin(part) is Literal), hint)  # of `Literal | None`
+    [(field, hint)] = [pair for pair in typed_fields(settings) if pair[0].name == name]
     given = {"default": field.default, "tooltip": field.metadata["help"]}
     given |= zip(("min", "max", "step"), field.metadata["slider"], strict=False)
     if get_origin(hint) is Literal:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from einops import rearrange
-from PIL import ExifTags, Image, ImageChops, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
 
 log = logging.getLogger(__name__)
 
@@ -144,6 +144,8 @@ def _in_srgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
     if not profile or image.mode not in ("RGB", "RGBA", "CMYK", "L"):
         return image
+    from PIL import ImageCms  # a compiled library of its own
+
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if "sRGB" in ImageCms.getProfileDescription(source):

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import os
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 import tiny
 import torch
 
+from singer_core.audio import scratch
 from singer_core.audio.separation import SEPARATORS
 from singer_core.audio.waveform import Waveform
 from singer_core.portrait.landmarks import LIPS, POINTS, SILHOUETTE
@@ -141,6 +143,13 @@ def test_loud_sound_is_scaled_not_clipped(pack):
     samples = pack("sockets").to_waveform(loud, "audio").samples
     assert loud["waveform"].max() > 1
     assert torch.equal(samples, loud["waveform"][0] / loud["waveform"].abs().max())
+
+
+def test_temporary_files_lie_in_comfyuis_own_folder(pack, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/of/nobody")
+    monkeypatch.setattr(scratch, "IN_MEMORY_BYTES", 64)
+    (audio,) = pack("audio").SingerAudioEncode.execute(tone(), **ENCODE).result
+    assert audio.frames == 13
 
 
 def test_separation_passes_vocals_through(pack):
