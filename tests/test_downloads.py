@@ -6,7 +6,6 @@ import dataclasses
 import errno
 import hashlib
 import shutil
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +14,7 @@ from hub import Hub
 from singer_core import downloads
 from singer_core.audio.separation import SEPARATORS
 from singer_core.cli import main
-from singer_core.downloads import FILES, download, find_file
+from singer_core.downloads import CACHE, FILES, download, find_file
 
 DATA = bytes(range(256)) * 4_000  # 1 MB
 NET = "yl2333/SINGER/net.pth"
@@ -215,7 +214,7 @@ def test_the_command_lists_without_a_request(hub, capsys):
     said = capsys.readouterr().out
     for name, file in FILES.items():
         assert name in said and file.size in said and file.terms in said and (file.sha256 or "") in said
-        assert str(Path("models", file.folder, file.target)) in said
+        assert str(CACHE / file.folder / file.target) in said
     assert hub.asked == []
 
 
