@@ -12,13 +12,18 @@ import importlib
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+
+sys.path.append(str(Path(__file__).parent))  # importlib mode leaves the folder out
+
 import tiny
 import torch
+from server import Server, save_inputs, save_taesd
 from verification.fixtures import Case, load_fixture
 from verification.networks import fixture_vae, portrait_of, weights_of
 
@@ -75,6 +80,18 @@ def core(comfy_folder) -> ModuleType:
         sys.argv = arguments
     assert asyncio.run(core.load_custom_node(str(PACK)))
     return core
+
+
+@pytest.fixture(scope="session")
+def server(core, comfy_folder, tiny_checkpoint, tmp_path_factory) -> Iterator[Server]:
+    """A running server with the pack, a small model, a VAE, a portrait and a song."""
+    base = tmp_path_factory.mktemp("comfy base ü")
+    running = Server(comfy_folder, base, "sing er ü", PACK)
+    (base / "models/singer/tiny.safetensors").write_bytes(tiny_checkpoint.read_bytes())
+    save_taesd(base / "models/vae/taesd.safetensors")
+    save_inputs(base / "input")
+    with running:
+        yield running
 
 
 @pytest.fixture(scope="session")

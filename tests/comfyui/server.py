@@ -1,4 +1,4 @@
-"""A real ComfyUI server on the CPU, in folders of its own, spoken to over HTTP."""
+"""A real ComfyUI server on the CPU, in folders of its own, spoken to over HTTP; and small files for it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,21 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import wave
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
 
 # On a busy machine; nothing waits so long elsewhere.
 START_SECONDS = 600
 RUN_SECONDS = 900
-REPLY_SECONDS = 120
+REPLY_SECONDS = 600
+
+SONG_FRAMES = 10  # two clips of four and a half one
 
 
 class Server:
@@ -101,3 +109,26 @@ class Server:
 
     def run(self, prompt: dict[str, Any]) -> dict[str, Any]:
         return self.wait(self.queue(prompt))
+
+
+def save_taesd(path: Path) -> None:
+    """A random TAESD: the smallest VAE that core loads from models/vae."""
+    from comfy.taesd.taesd import TAESD
+
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        state = {k: v for k, v in TAESD().state_dict().items() if k.startswith("taesd_")}
+        save_file({key: torch.randn_like(value) * 0.05 for key, value in state.items()}, path)
+
+
+def save_inputs(folder: Path) -> None:
+    pixels = (torch.rand(160, 160, 3, generator=torch.Generator().manual_seed(0)) * 255).byte().numpy()
+    Image.fromarray(pixels).save(folder / "portrait.png")
+    for name, (top, bottom, left, right) in {"face": (30, 130, 40, 120), "lip": (95, 115, 60, 100)}.items():
+        mask = np.zeros((160, 160, 3), np.uint8)
+        mask[top:bottom, left:right] = 255
+        Image.fromarray(mask).save(folder / f"{name}.png")
+    time_ = np.arange(int(16_000 * SONG_FRAMES / 25)) / 16_000
+    with wave.open(str(folder / "song.wav"), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes((np.sin(2 * np.pi * 220 * time_) * 9000).astype("<i2").tobytes())

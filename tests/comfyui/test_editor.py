@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parent))  # importlib mode leaves the folder out
-
 from editor import SIZE, Editor, find_chromium
 from graphs import Prompt
+from make_workflows import MODELS
 from make_workflows import WORKFLOWS as EXAMPLES
-from make_workflows import placeholders
-from server import Server
-from test_server import save_taesd
 
 PACK = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
@@ -26,16 +20,16 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def editor(core, comfy_folder, tiny_checkpoint, tmp_path_factory):
+def editor(request):
     pytest.importorskip("playwright", reason="no playwright: pip install playwright")
     if find_chromium() is None:
         pytest.skip("no Chromium on the PATH")
-    base = tmp_path_factory.mktemp("editor")
-    server = Server(comfy_folder, base, "singer", PACK)
-    placeholders(base)
-    (base / "models/singer/tiny.safetensors").write_bytes(tiny_checkpoint.read_bytes())
-    save_taesd(base / "models/vae/taesd.safetensors")
-    with server, Editor(server) as editor:
+    server = request.getfixturevalue("server")
+    for name, (folder, _) in MODELS.items():  # for the combos
+        path = server.base / "models" / folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    with Editor(server) as editor:
         yield editor
 
 

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import sys
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-
-sys.path.append(str(Path(__file__).parent))  # importlib mode leaves the folder out
-
-from server import Server
 
 FPS, FRAMES, SIDE, RATE = 25.0, 64, 64, 16_000
 SETTINGS = {"fps": FPS, "clip_frames": 16}
@@ -139,12 +133,11 @@ def test_landmarks_of_other_frames_are_refused(node):
 
 
 @pytest.mark.slow
-def test_a_video_file_is_measured_on_a_server(core, comfy_folder, tmp_path):
+def test_a_video_file_is_measured_on_a_server(server):
     from comfy_api.latest import InputImpl, Types
 
     parts = Types.VideoComponents(images=frames(voice()), audio=audio(voice()), frame_rate=Fraction(25))
-    server = Server(comfy_folder, tmp_path, "singer", Path(__file__).parents[2])
-    InputImpl.VideoFromComponents(parts).save_to(str(tmp_path / "input" / "sung.mp4"))
+    InputImpl.VideoFromComponents(parts).save_to(str(server.base / "input" / "sung.mp4"))
     inputs = {"video": ["1", 0], "reference": ["1", 0], **SETTINGS}
     prompt = {
         "1": {"class_type": "LoadVideo", "inputs": {"file": "sung.mp4"}},
@@ -152,9 +145,8 @@ def test_a_video_file_is_measured_on_a_server(core, comfy_folder, tmp_path):
         "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 1], "filename_prefix": "plots"}},
         "4": {"class_type": "PreviewAny", "inputs": {"source": ["2", 0]}},
     }
-    with server:
-        entry = server.run(prompt)
+    entry = server.run(prompt)
     assert entry["status"]["status_str"] == "success", entry["status"]["messages"][-1]
     assert "64 frames, 25 fps" in entry["outputs"]["4"]["text"][0]
-    (plots,) = (tmp_path / "output").glob("plots*.png")
+    (plots,) = (server.base / "output").glob("plots*.png")
     assert Image.open(plots).width > 1000

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 PACK = Path(__file__).resolve().parents[2]
 
 # Core reads every pack's pyproject.toml, so that part of it is loaded before we look.
@@ -71,16 +73,20 @@ def loaded(comfy: Path, blocked: tuple[str, ...] = (), then: str = "") -> dict[s
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_loading_connects_to_nothing_and_reads_no_file_but_its_own(core, comfy_folder):
-    seen = loaded(comfy_folder)
+@pytest.fixture(scope="module")
+def seen(core, comfy_folder) -> dict[str, Any]:
+    return loaded(comfy_folder)
+
+
+def test_loading_connects_to_nothing_and_reads_no_file_but_its_own(seen):
     assert seen["opened"] == []
     assert not {"socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.mkdir"} & set(seen["calls"])
     assert [name for name in seen["modules"] if name != "singer_core"] == [str(PACK).replace(".", "_x_")]
 
 
-def test_loading_is_quick(core, comfy_folder):
+def test_loading_is_quick(seen, comfy_folder):
     """At most 0.3 s on a machine that adds up ten million numbers in 0.1 s, however busy it is."""
-    assert min(loaded(comfy_folder)["loading"] for _ in range(2)) < 3
+    assert seen["loading"] < 3 or loaded(comfy_folder)["loading"] < 3
 
 
 def test_the_pack_loads_with_cores_own_requirements_alone(core, comfy_folder):

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import torch
-
-sys.path.append(str(Path(__file__).parent))  # importlib mode leaves the folder out
-
 from test_sampling import guider_of, relative, simple_sigmas
 
 from singer_core import constants

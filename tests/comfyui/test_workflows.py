@@ -5,21 +5,17 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import tiny
 import torch
-from PIL import Image
-from safetensors.torch import load_file, save_file
-
-sys.path.append(str(Path(__file__).parent))  # importlib mode leaves the folder out
-
 from graphs import Prompt, node
 from make_workflows import INPUTS, WORKFLOWS, placeholders
-from server import Server
-from test_server import outputs, save_taesd, succeeded
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from server import Server, save_taesd
+from test_server import outputs, succeeded
 
 from singer_core import constants
 from singer_core.demo import files
