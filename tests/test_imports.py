@@ -130,3 +130,13 @@ def test_every_module_imports_without_optional_libraries_sockets_or_written_file
     optional += ["librosa", "cv2", "insightface", "mediapipe", "bitsandbytes", "accelerate", "peft"]
     names = [name_of(path) for path in MODULES if path.name != "__main__.py"]
     assert run(IMPORT_ALL.format(optional=optional, names=names)).strip() == "[]"
+
+
+def test_without_torch_the_command_says_what_brings_it():
+    code = (
+        "import sys; sys.modules['torch'] = None; from singer_core.cli import main; sys.exit(main(['demo']))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "torch" in result.stderr and 'pip install "singer-portrait[cli]"' in result.stderr
+    assert "Traceback" not in result.stderr

@@ -63,6 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, `head` perhaps, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except ModuleNotFoundError as error:
+        remedy = 'What the command line needs comes with: pip install "singer-portrait[cli]"'
+        print(f"singer: error: {error}. {remedy}", file=sys.stderr)
+        return 2
     except (ValueError, RuntimeError, OSError, ImportError) as error:
         print(f"singer: error: {error}", file=sys.stderr)
         return 2
