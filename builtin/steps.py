@@ -48,6 +48,7 @@ from .vae import VaeRecipe, make_vae
 # What the steps' parameters are; their defaults stand at the steps.
 OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "faces": (Path, "folder of photographs with faces.json"),
+    "backgrounds": (Path, "folder of pictures without a face (*.jpg), of anything"),
     "start": (Path, "weights to begin with: of a VAE as wide or narrower, of a network for smaller pictures"),
     "steps": (int, "to train"),
     "until": (int, "stop after this step; the learning rate is still planned for all of them"),
@@ -128,9 +129,11 @@ def export(folder: Path) -> None:
         print(target, f"{target.stat().st_size / 1e6:.1f} MB")
 
 
-def finder(folder: Path, faces: Path | None = None, steps: int = 6000) -> None:
-    found = finding.train_finder(folder / "finder", faces, steps)
-    for name, value in finding.judge_finder(found, faces).items():
+def finder(
+    folder: Path, faces: Path | None = None, backgrounds: Path | None = None, steps: int = 6000
+) -> None:
+    found = finding.train_finder(folder / "finder", faces, backgrounds, steps)
+    for name, value in finding.judge_finder(found, faces, backgrounds).items():
         print(f"{name}: {value:.3f}", flush=True)
 
 

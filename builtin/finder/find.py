@@ -175,16 +175,17 @@ def load_finder(path: Path = FINDER) -> Finder:
 
 
 @torch.inference_mode()
-def find_faces(image: Image.Image, finder: Finder) -> list[FoundFace]:
-    """All faces of an upright RGB picture, largest first."""
+def find_faces(image: Image.Image, finder: Finder | None = None) -> list[FoundFace]:
+    """All faces of an upright RGB picture, from left to right; `finder` None = the one that ships."""
+    finder = finder or load_finder()
     found = [point(image, cut, finder.pointer) for cut in candidates(image, finder.detector)]
     found.sort(key=lambda face: -face.confidence)
     kept: list[FoundFace] = []
     for face in found:
         box = _box(face)
-        if face.confidence >= CONFIDENT and all(_apart(box, _box(other)) for other in kept):
+        if face.confidence >= CONFIDENT and all(apart(box, _box(other)) for other in kept):
             kept.append(face)
-    return sorted(kept, key=lambda face: -_box(face)[2])
+    return sorted(kept, key=lambda face: _box(face)[0])
 
 
 def candidates(image: Image.Image, detector: Detector) -> list[Cut]:
@@ -202,7 +203,7 @@ def candidates(image: Image.Image, detector: Detector) -> list[Cut]:
         right, down, size = answer[1:, row, column].tolist()
         middle = (column + 0.5 + right) * stride, (row + 0.5 + down) * stride
         face = (*middle, math.exp(size) * stride)
-        if all(_apart(face, (cut.x, cut.y, cut.side / MARGIN)) for cut in found):
+        if all(apart(face, (cut.x, cut.y, cut.side / MARGIN)) for cut in found):
             found.append(Cut(*middle, face[2] * MARGIN))
     return found
 
@@ -241,6 +242,6 @@ def _box(face: FoundFace) -> tuple[float, float, float]:
     return x, y, float((high - low).max())
 
 
-def _apart(first: tuple[float, float, float], second: tuple[float, float, float]) -> bool:
+def apart(first: tuple[float, float, float], second: tuple[float, float, float]) -> bool:
     distance = math.hypot(first[0] - second[0], first[1] - second[1])
     return distance > APART * max(first[2], second[2])

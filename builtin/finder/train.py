@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from singer_core.portrait.image import to_tensor
 from singer_core.portrait.landmarks import LIPS, SILHOUETTE
 from singer_core.weights import save_weights
 
-from ..faces import read_entries
+from ..faces import JUDGED, read_entries
 from ..learning import resume, save_state, set_rate
 from ..pictures import HELD_OUT_SEED
 from ..world import Identity, Performance, Song
@@ -29,6 +31,8 @@ logger = logging.getLogger(__name__)
 WEIGHTS, STATE = "finder.safetensors", "finder-state.pt"
 STORED = 384  # pixels of a photograph's side in memory
 TURN = math.radians(50)
+MISTAKES, LOOK_EVERY = 400, 25  # how many are remembered; steps between looks for new ones
+DOUBTED = 0.2  # confidence from which a face where there is none is a mistake
 CLEAR = 0.9  # of the face's side, by which a cut's middle lies beside it that is to show none
 READ = np.array(f.READ)
 LIP_ROWS = [f.READ.index(i) for i in LIPS]
@@ -95,19 +99,64 @@ def drawn(count: int, first_seed: int, size: int = 256) -> list[Shown]:
     return found
 
 
-class Scenes:
-    """Training pictures for both networks, deterministic by seed."""
+def pictures_in(folder: Path | None, held_out: bool) -> list[Image.Image]:
+    """The pictures of a folder, at most `STORED` pixels wide: every 13th for judging, or the others.
 
-    def __init__(self, shown: list[Shown], seed: int) -> None:
-        self.shown, self.rng = shown, np.random.default_rng(seed)
+    ValueError where there are none.
+    """
+    found: list[Image.Image] = []
+    if folder is None:
+        return found
+    for number, path in enumerate(sorted(folder.glob("*.jpg"))):
+        if (number % JUDGED == 0) != held_out:
+            continue
+        with Image.open(path) as opened:
+            image = opened.convert("RGB")
+        image.thumbnail((STORED, STORED), Image.Resampling.LANCZOS)
+        found.append(image)
+    if not found:
+        raise ValueError(f"There is no *.jpg in {folder}. Put pictures without a face there.")
+    return found
+
+
+class Scenes:
+    """Training pictures for both networks, deterministic by seed.
+
+    backgrounds  pictures without a face
+    mistakes     of those, what the finder took for a face lately: the picture, and the cut
+    """
+
+    def __init__(self, shown: list[Shown], seed: int, backgrounds: Sequence[Image.Image] = ()) -> None:
+        self.shown, self.backgrounds, self.rng = shown, backgrounds, np.random.default_rng(seed)
+        self.mistakes: deque[tuple[Image.Image, Image.Image]] = deque(maxlen=MISTAKES)
+
+    def look_for_mistakes(self, finder: f.Finder, count: int = 24) -> None:
+        """Remember where in `count` new pictures without a face the finder sees one."""
+        finder.eval()
+        with torch.inference_mode():
+            for _ in range(count):
+                image = self.nothing(STORED)
+                for cut in f.candidates(image, finder.detector):
+                    face = f.point(image, cut, finder.pointer)
+                    if face.confidence > DOUBTED:
+                        seen = f.upright(face.landmarks.points[list(f.READ)]).of(image)
+                        small = image.resize((f.DETECTOR_SIDE, f.DETECTOR_SIDE), Image.Resampling.LANCZOS)
+                        self.mistakes.append((small, seen))
+        finder.train()
+
+    def _mistake(self, share: float) -> tuple[Image.Image, Image.Image] | None:
+        if not self.mistakes or self.rng.uniform() > share:
+            return None
+        return self.mistakes[self.rng.integers(len(self.mistakes))]
 
     def pointed(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Cuts (b, 3, 128, 128), points in them (b, len(READ), 2), whether there is a face (b,)."""
         pictures, points, faces = [], [], []
         for _ in range(count):
             shown, face = self._someone(), self.rng.uniform() > 0.25
-            cut = self._around(shown) if face else self._beside(shown)
-            image = cut.of(shown.image) if cut else self._nothing(f.CUT_SIDE)
+            mistake = None if face else self._mistake(0.5)
+            cut = self._around(shown) if face else None
+            image = cut.of(shown.image) if cut else mistake[1] if mistake else self.nothing(f.CUT_SIDE)
             pictures.append(self._pixels(image))
             points.append(cut.to_cut(shown.points) if cut else shown.points)
             faces.append(face)
@@ -142,9 +191,12 @@ class Scenes:
                 return f.Cut(left, top, size, self.rng.uniform(-TURN, TURN))
         return None
 
-    def _nothing(self, size: int) -> Image.Image:
-        """A picture without a face: a part of somebody's background, or noise, or figures."""
-        if self.rng.uniform() < 0.6:
+    def nothing(self, size: int) -> Image.Image:
+        """A picture without a face: a part of a background, or of what is beside somebody, noise, figures."""
+        kind = self.rng.uniform()
+        if kind < 0.5 and self.backgrounds:
+            return self._part(self.backgrounds[int(self.rng.integers(len(self.backgrounds)))], size)
+        if kind < 0.8:
             shown = self._someone()
             if cut := self._beside(shown):
                 return cut.of(shown.image, size)
@@ -158,11 +210,20 @@ class Scenes:
             (pen.ellipse, pen.rectangle)[int(self.rng.integers(2))](box, fill=colour)
         return image
 
+    def _part(self, image: Image.Image, size: int) -> Image.Image:
+        """Some part of a picture, often turned or mirrored."""
+        side = min(image.size) * math.exp(self.rng.uniform(math.log(0.25), 0))
+        x, y = (self.rng.uniform(side / 2, length - side / 2) for length in image.size)
+        angle = self.rng.uniform(-TURN, TURN) if self.rng.uniform() < 0.5 else 0.0
+        part = f.Cut(x, y, side, angle).of(image, size)
+        return ImageOps.mirror(part) if self.rng.uniform() < 0.5 else part
+
     def _scene(self) -> tuple[Image.Image, Tensor]:
         """One to three people, one mostly, or none, before nothing in particular."""
         side = f.DETECTOR_SIDE
-        image, boxes = self._nothing(side), list[tuple[float, float, float]]()
-        for _ in range(int(self.rng.choice(4, p=(0.2, 0.55, 0.15, 0.1)))):
+        mistake, boxes = self._mistake(0.4), list[tuple[float, float, float]]()
+        image = mistake[0].copy() if mistake else self.nothing(side)
+        for _ in range(int(self.rng.choice(4, p=(0.3, 0.45, 0.15, 0.1)))):
             shown = self._someone()
             x, y, size = shown.box
             share = math.exp(self.rng.uniform(math.log(0.08), math.log(0.9)))
@@ -170,7 +231,7 @@ class Scenes:
             cut = f.Cut(x - offset[0], y - offset[1], size / share, self.rng.uniform(-TURN, TURN))
             points = (cut.to_cut(shown.points) + 1) * (side / 2)
             new = Shown(image, points).box
-            if any(not f._apart(new, box) for box in boxes) or not all(0 < v < side for v in new[:2]):
+            if any(not f.apart(new, box) for box in boxes) or not all(0 < v < side for v in new[:2]):
                 continue
             mask = cut.of(Image.new("L", shown.image.size, 255), side)
             hidden = [box for box in boxes if mask.getpixel((int(box[0]), int(box[1])))]
@@ -228,17 +289,29 @@ def detector_loss(detector: f.Detector, pictures: Tensor, boxes: list[Tensor]) -
 
 
 def train_finder(
-    folder: Path, faces: Path | None, steps: int, batch: int = 32, people: int = 500, rate: float = 2e-3
+    folder: Path,
+    faces: Path | None,
+    backgrounds: Path | None,
+    steps: int,
+    batch: int = 32,
+    people: int = 500,
+    rate: float = 2e-3,
 ) -> f.Finder:
-    """Train both networks, or go on from `folder`'s last state; writes `finder.safetensors` there."""
+    """Train both networks, or go on from `folder`'s last state; writes `finder.safetensors` there.
+
+    faces        folder of photographs with meshes
+    backgrounds  folder of pictures without a face, of anything
+    """
     finder = f.Finder()
     parameters = list(finder.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=1e-3)
     folder.mkdir(parents=True, exist_ok=True)
     first = resume(folder / STATE, finder, optimizer)
     shown = drawn(people, 0) + (photographs(faces, held_out=False) if faces else [])
-    scenes = Scenes(shown, first)
+    scenes = Scenes(shown, first, pictures_in(backgrounds, held_out=False))
     for step in range(first, steps):
+        if step % LOOK_EVERY == 0:
+            scenes.look_for_mistakes(finder)
         set_rate(optimizer, rate, step, steps)
         point = pointer_loss(finder.pointer, *scenes.pointed(batch))
         detect = detector_loss(finder.detector, *scenes.whole(batch // 2))
@@ -277,7 +350,7 @@ def overlap(first: tuple[float, ...], second: tuple[float, ...]) -> float:
 
 
 def judge_finder(
-    finder: f.Finder, faces: Path | None, people: int = 60, nobody: int = 400
+    finder: f.Finder, faces: Path | None, backgrounds: Path | None, people: int = 60, nobody: int = 400
 ) -> dict[str, float]:
     """Recall and overlaps on people never trained on, by kind, and the share of pictures without a face in
     which one is found."""
@@ -292,8 +365,9 @@ def judge_finder(
         hits = [one for one in overlaps if one]
         found[f"{kind} recall"] = len(hits) / len(shown)
         found[f"{kind} face IoU"], found[f"{kind} lips IoU"] = np.median(hits, axis=0).tolist()
-    scenes = Scenes([one for shown in kinds.values() for one in shown], HELD_OUT_SEED)
-    empty = [bool(f.find_faces(scenes._nothing(256), finder)) for _ in range(nobody)]
+    people_shown = [one for shown in kinds.values() for one in shown]
+    scenes = Scenes(people_shown, HELD_OUT_SEED, pictures_in(backgrounds, held_out=True))
+    empty = [bool(f.find_faces(scenes.nothing(256), finder)) for _ in range(nobody)]
     return {**found, "false faces": sum(empty) / nobody}
 
 

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from PIL import Image
 
 pytest.importorskip("skia")
 
@@ -76,11 +77,33 @@ def test_overlap_of_boxes():
 @pytest.mark.slow
 def test_training_learns_writes_a_small_file_and_goes_on(tmp_path, caplog):
     caplog.set_level("INFO")
-    b.train_finder(tmp_path, None, steps=4, batch=4, people=3)
-    finder = b.train_finder(tmp_path, None, steps=6, batch=4, people=3)
+    b.train_finder(tmp_path, None, None, steps=4, batch=4, people=3)
+    finder = b.train_finder(tmp_path, None, None, steps=6, batch=4, people=3)
     assert "6 of 6" in caplog.text
     loaded = f.load_finder(tmp_path / "finder.safetensors")
     assert (tmp_path / "finder.safetensors").stat().st_size < 2e6
     for name, value in finder.state_dict().items():
         if value.is_floating_point():
             torch.testing.assert_close(loaded.state_dict()[name], value.half().float())
+
+
+def test_pictures_without_a_face_come_from_the_folder_every_13th_for_judging(tmp_path):
+    for number in range(14):
+        Image.new("RGB", (500, 300), (number * 10, 0, 0)).save(tmp_path / f"{number:02d}.jpg", quality=100)
+    kept = [picture.getpixel((5, 5))[0] // 10 for picture in b.pictures_in(tmp_path, held_out=False)]
+    assert kept == list(range(1, 13))
+    assert [picture.width for picture in b.pictures_in(tmp_path, held_out=True)] == [b.STORED] * 2
+    with pytest.raises(ValueError, match="Put pictures without a face there"):
+        b.pictures_in(tmp_path / "none", held_out=False)
+
+
+def test_what_was_taken_for_a_face_is_shown_again(people, monkeypatch):
+    scenes = b.Scenes(people, 2, [Image.new("RGB", (90, 80), (0, 200, 0))])
+    fooled = f.FoundFace(f.FaceLandmarks(torch.rand(f.POINTS, 2) * 60 + 20), 0.9)
+    monkeypatch.setattr(f, "candidates", lambda image, detector: [f.Cut(90.0, 90.0, 60.0)])
+    monkeypatch.setattr(f, "point", lambda image, cut, pointer: fooled)
+    finder = f.Finder()
+    scenes.look_for_mistakes(finder, count=3)
+    assert len(scenes.mistakes) == 3 and finder.training
+    whole, cut = scenes.mistakes[0]
+    assert whole.size == (f.DETECTOR_SIDE,) * 2 and cut.size == (f.CUT_SIDE,) * 2

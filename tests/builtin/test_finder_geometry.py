@@ -89,4 +89,4 @@ def test_one_face_seen_twice_is_one_and_doubtful_ones_are_none(monkeypatch):
     monkeypatch.setattr(f, "candidates", lambda image, detector: [f.Cut(x, 0, 9) for x in faces])
     monkeypatch.setattr(f, "point", point)
     found = f.find_faces(Image.new("RGB", (64, 64)), f.Finder().eval())
-    assert [face.confidence for face in found] == [0.7, 0.9]  # largest first
+    assert [face.confidence for face in found] == [0.9, 0.7]  # from left to right
