@@ -30,7 +30,7 @@ from .clips import Clip
 from .conditioning import PortraitConditions, audio_tokens, clip_conditions, portrait_conditions, rows_of
 from .sampler import NotFiniteError, SpectralWeighting, sample_clip
 from .seams import shared_noise_rows, steadied
-from .song import plan_song, render_song
+from .song import NAN_REMEDY, plan_song, render_song
 from .store import FORMAT, ClipStore, fingerprint
 
 if TYPE_CHECKING:  # diffusers, which ComfyUI's nodes do without
@@ -38,8 +38,6 @@ if TYPE_CHECKING:  # diffusers, which ComfyUI's nodes do without
     from ..network.backbone import SingerNetwork
 
 log = logging.getLogger(__name__)
-
-_NAN_REMEDY = "Check the weights with `singer info` and the input pictures, or lower the guidance scales."
 
 
 @dataclass(frozen=True)
@@ -205,7 +203,7 @@ class SingerPipeline:
             return sample_clip(self.network, self.options, noise, *given, weighting, report)
         except NotFiniteError as error:
             if self.network.dtype == torch.float32 or not self.options.retry_in_float32:
-                raise RuntimeError(f"{where}: {error}. {_NAN_REMEDY}") from error
+                raise RuntimeError(f"{where}: {error}. {NAN_REMEDY}") from error
             log.warning("%s: %s; sampling the clip again in float32.", where, error)
         with _in_float32(self.network):
             heard = audio_tokens(self.network, song.audio, clip)
@@ -214,7 +212,7 @@ class SingerPipeline:
             try:
                 return sample_clip(self.network, self.options, noise, *given, weighting, report)
             except NotFiniteError as error:
-                raise RuntimeError(f"{where}: {error}, after half precision. {_NAN_REMEDY}") from error
+                raise RuntimeError(f"{where}: {error}, after half precision. {NAN_REMEDY}") from error
 
     def _given(self, song: _Song, clip: Clip, inputs: ClipInputs) -> tuple[Tensor, ClipConditions]:
         """Image tokens and conditions of a clip, in the network's precision."""

@@ -19,6 +19,10 @@ from .clips import Clip, finished_frames, plan_clips
 from .seams import cross_fade, rest_before
 from .store import ClipStore
 
+NAN_REMEDY = (
+    "Check the weights with `singer info` and the input pictures, lower the guidance scales, or set float32."
+)
+
 Sample = Callable[[Clip, Tensor | None], Tensor]
 Carry = Callable[[Tensor, float], Tensor]
 Report = Callable[[Clip, int, Tensor], None]
@@ -58,6 +62,7 @@ def render_song(
     store     has clips that are not sampled again, and gets the others
     activity  (s,) vocal activity in [0, 1] of every frame of the song, for `reanchor`
     device    where latents go on; None = where they are
+    Raises RuntimeError for a clip with NaN or Inf, which is not stored.
     """
     plan = plan_song(span, options)
     carried: Tensor | None = None
@@ -71,7 +76,7 @@ def render_song(
         elif sample is None:
             return
         else:
-            latents = cross_fade(ending, sample(clip, carried).to(device)).contiguous()
+            latents = cross_fade(ending, _sound(clip, sample(clip, carried)).to(device)).contiguous()
             if store is not None:
                 store.save(clip.index, latents)
         yield FinishedClip(clip, latents, len(finished_frames(clip, following, span.stop)))
@@ -80,3 +85,11 @@ def render_song(
             last = following.carried_from(clip, options.motion_frames)
             rest = options.reanchor and options.reanchor * rest_before(activity, following.start)
             carried = carry(latents[last.start : last.stop], rest)
+
+
+def _sound(clip: Clip, latents: Tensor) -> Tensor:
+    if not latents.isfinite().all():
+        raise RuntimeError(
+            f"Clip {clip.index + 1} (frames {clip.start} to {clip.stop}) came out as NaN or Inf. {NAN_REMEDY}"
+        )
+    return latents
