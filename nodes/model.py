@@ -140,7 +140,8 @@ def _config(
 
 def _reference_unet(config: SingerConfig, arch: Architecture) -> ReferenceUNet:
     dtype = config.unet_config["dtype"]
-    operations = comfy.ops.pick_operations(dtype, config.manual_cast_dtype)
+    # Its weights follow what the denoiser computes in, which `ModelComputeDtype` may change for a run.
+    operations = comfy.ops.manual_cast
     unet = ReferenceUNet(
         **unet_config(arch), dtype=dtype, operations=operations, device=mm.unet_offload_device()
     )

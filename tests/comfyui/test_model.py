@@ -212,6 +212,16 @@ def test_other_weight_formats_run(core, pack, tiny_checkpoint, model, conditions
     assert relative(found, expected) < limit
 
 
+@pytest.mark.parametrize(("name", "limit"), [("bf16", 0.1), ("fp16", 0.02), ("fp32", 1e-6)])
+def test_core_may_choose_what_is_computed_in(core, model, conditions, name, limit):
+    from comfy_extras.nodes_model_advanced import ModelComputeDtype
+
+    expected = ksample(core, model, conditions)
+    (other,) = ModelComputeDtype().patch(model, name)
+    assert relative(ksample(core, other, conditions), expected) < limit
+    assert torch.equal(ksample(core, model, conditions), expected)
+
+
 @pytest.mark.slow
 def test_torch_compile_gives_the_same(core, model, conditions):
     from comfy_api.torch_helpers import set_torch_compile_wrapper
