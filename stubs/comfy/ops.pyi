@@ -1,3 +1,3 @@
 import torch
 
-def pick_operations(weight_dtype: torch.dtype, compute_dtype: torch.dtype | None) -> type: ...
+class manual_cast: ...  # a namespace of layer classes
