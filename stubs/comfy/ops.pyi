@@ -1,3 +1,1 @@
-import torch
-
 class manual_cast: ...  # a namespace of layer classes
