@@ -130,9 +130,13 @@ def export(folder: Path) -> None:
 
 
 def finder(
-    folder: Path, faces: Path | None = None, backgrounds: Path | None = None, steps: int = 6000
+    folder: Path,
+    faces: Path | None = None,
+    backgrounds: Path | None = None,
+    steps: int = 6000,
+    start: Path | None = None,
 ) -> None:
-    found = finding.train_finder(folder / "finder", faces, backgrounds, steps)
+    found = finding.train_finder(folder / "finder", faces, backgrounds, steps, start=start)
     for name, value in finding.judge_finder(found, faces, backgrounds).items():
         print(f"{name}: {value:.3f}", flush=True)
 

@@ -296,13 +296,15 @@ def train_finder(
     batch: int = 32,
     people: int = 500,
     rate: float = 2e-3,
+    start: Path | None = None,
 ) -> f.Finder:
     """Train both networks, or go on from `folder`'s last state; writes `finder.safetensors` there.
 
     faces        folder of photographs with meshes
     backgrounds  folder of pictures without a face, of anything
+    start        weights to begin with
     """
-    finder = f.Finder()
+    finder = f.load_finder(start).train() if start else f.Finder()
     parameters = list(finder.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=1e-3)
     folder.mkdir(parents=True, exist_ok=True)
