@@ -14,9 +14,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import logging
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import comfy.model_management as mm
@@ -34,7 +35,7 @@ from torch import Tensor, nn
 from singer_core.render.clips import Clip
 from singer_core.render.run import SongConditions
 from singer_core.render.seams import shared_noise_rows, steadied
-from singer_core.render.song import plan_song, render_song
+from singer_core.render.song import FinishedClip, plan_song, render_song
 from singer_core.render.store import FORMAT, ClipStore, clean, fingerprint, work_folder
 from singer_core.settings import OFFICIAL, SingerOptions
 
@@ -43,6 +44,8 @@ from .library import needs_library
 from .model import REFERENCE, condition_run, load_singer
 from .samplers import SplitGuider
 from .sockets import SONG, Cond, Conds, Noise, find_song, widget
+
+logger = logging.getLogger(__name__)
 
 # Options of the library that say how a song is cut and held steady.
 FORM = ("clip_frames", "motion_frames", "overlap", "clip_noise", "hold_colours", "reanchor")
@@ -172,7 +175,8 @@ def sample_song(
         references = song.before(options.motion_frames) if carried is None else carried
         sung = dataclasses.replace(song, start=clip.start, references=references, first_noise=drawn[0])
         guider.original_conds = cut_conds(conds, sung, rows, frames)
-        return guider.sample(
+        run = functools.partial(
+            guider.sample,
             drawn[clip.index],
             whole[rows],
             sampler,
@@ -182,22 +186,42 @@ def sample_song(
             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
             seed=noise.seed + clip.index,
         )
+        return _finite(guider, run, clip)
 
     carry = functools.partial(_carry, song, vae, options.hold_colours)
     given = (drawn, int(noise.seed), sigmas, whole, mask, options)
     store = kept_clips(guider, sampler, vae, given, len(plan), for_later=finished_only)
-    parts = []
     with _conditions_kept(guider), store if keep_clips else contextlib.nullcontext() as kept:
         asked, device = None if finished_only else sample, mm.intermediate_device()
-        for done in render_song(span, options, asked, carry, None, kept, song.audio.activity, device):
-            mm.throw_exception_if_processing_interrupted()
-            parts.append(done.latents[: done.frames])
+        return _joined(render_song(span, options, asked, carry, None, kept, song.audio.activity, device))
+
+
+def _joined(song: Iterator[FinishedClip]) -> Tensor:
+    parts = []
+    for done in song:
+        mm.throw_exception_if_processing_interrupted()
+        parts.append(done.latents[: done.frames])
     if not parts:
         raise ValueError(
             "`finished_only` is on, but no clip of this graph is finished: it never ran so far, was changed "
             "since, or came to its end. Set it off."
         )
     return torch.cat(parts)
+
+
+def _finite(guider: CFGGuider, run: Callable[[], Tensor], clip: Clip) -> Tensor:
+    """A clip's latents; where another precision than float32 gave NaN, run again in float32."""
+    made = run()
+    if made.isfinite().all() or guider.model_patcher.model.get_dtype_inference() == torch.float32:
+        return made
+    logger.warning("Clip %d came out as NaN or Inf; sampling it again in float32.", clip.index + 1)
+    patcher = guider.model_patcher
+    guider.model_patcher = patcher.clone()
+    guider.model_patcher.set_model_compute_dtype(torch.float32)
+    try:
+        return run()
+    finally:
+        guider.model_patcher = patcher
 
 
 @contextlib.contextmanager

@@ -100,6 +100,36 @@ def test_a_guider_comes_back_as_it_was(pack, model, conditions, vae):
     assert torch.equal(sample(pack, noise, guider, sampler, simple_sigmas(model, 1), latent, vae), first)
 
 
+def spoiling(dtypes: set[torch.dtype]):
+    """A sampler that gives NaN where the model computes in one of these."""
+    from comfy.samplers import KSAMPLER
+
+    def sampled(model, x, sigmas, extra_args=None, callback=None, disable=None):
+        denoiser = model.inner_model.inner_model
+        return x * torch.nan if denoiser.get_dtype_inference() in dtypes else x
+
+    return KSAMPLER(sampled)
+
+
+def computing_in_half(model):
+    from comfy_extras.nodes_model_advanced import ModelComputeDtype
+
+    return ModelComputeDtype().patch(model, "fp16")[0]
+
+
+def test_a_clip_of_nan_is_sampled_again_in_float32(pack, model, conditions, caplog):
+    sampler, noise = spoiling({torch.float16}), pack("samplers").ClipNoise(1, 4)
+    latents = sample(pack, noise, *guider_and(computing_in_half(model), conditions, 8, sampler))
+    assert len(latents) == 8 and latents.isfinite().all()
+    assert caplog.text.count("sampling it again in float32") == 2  # each clip begins in half precision
+
+
+def test_a_song_of_nan_ends_at_its_first_clip(pack, model, conditions):
+    sampler, noise = spoiling({torch.float16, torch.float32}), pack("samplers").ClipNoise(1, 4)
+    with pytest.raises(RuntimeError, match=r"Clip 1 \(frames 0 to 4\) came out as NaN or Inf"):
+        sample(pack, noise, *guider_and(computing_in_half(model), conditions, 8, sampler))
+
+
 def test_frames_beyond_whole_clips_and_overlaps_are_cut(pack, model, conditions):
     noise, sampler = pack("samplers").ClipNoise(1, 4), pack("samplers").ddim_sampler()
     guider, latent = guider_of(model, conditions, 7)
