@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from singer_core import constants
@@ -27,6 +26,7 @@ from singer_core.audio.waveform import Waveform
 from singer_core.portrait.landmarks import FaceLandmarks
 from singer_core.portrait.masks import bounding_box
 from singer_core.training.dataset import describe, portrait_frames
+from singer_core.training.videos import encode
 from singer_core.weights import save_weights
 
 from .faces import Faces
@@ -184,16 +184,12 @@ def depicted(show: Show, moments: Iterable[int]) -> Tensors:
 def encoded(drawing: Tensors, vae: Autoencoder) -> Tensors:
     """A drawing as an item of `dataset.py`."""
     pictures, kept = drawing["pictures"], drawing["kept"]
-    pixels = pictures.float() / 255
-    latents = torch.cat([vae.encode(part * 2 - 1) for part in pixels.split(ENCODE_BATCH)])
     item = {key: value for key, value in drawing.items() if key not in ("pictures", "kept")}
     return {
         **item,
+        **encode(iter(pictures.float() / 255), vae, ENCODE_BATCH),
         "portraits": pictures[kept].contiguous(),
         "portrait_frames": kept,
-        "latents": latents.half(),
-        "thumbnails": F.avg_pool2d(pixels, constants.VAE_STRIDE).mul(255).round().byte(),
-        "grey": vae.encode(torch.zeros(1, *pixels.shape[1:]))[0].half(),
     }
 
 

@@ -307,7 +307,7 @@ def _mouth(opening: Floats, show: Show) -> dict[str, Any]:
 
 def _read(show: Show, truth: Frames, made: Frames, reader: FaceReader) -> dict[str, Any]:
     """What dlib reads: the mouth, and how far the face is from the portrait's after some seconds."""
-    boxes = [_ints(face_boxes(show.landmarks(i))[0]) for i in range(len(made))]
+    boxes = [face_boxes(show.landmarks(i))[0] for i in range(len(made))]
     opening = np.array([reader.opening(frame, box) for frame, box in zip(made, boxes, strict=True)])
     portrait = reader.descriptor(truth[0], boxes[0])
     moments = [round(second * show.fps) - 1 for second in LIKENESS_SECONDS]
@@ -321,8 +321,8 @@ def _read(show: Show, truth: Frames, made: Frames, reader: FaceReader) -> dict[s
 
 def region_errors(show: Show, truth: Frames, made: Frames) -> dict[str, float]:
     """As `colour_errors`, of boxes placed by the face of the first frame; also of clothes."""
-    left, top, right, bottom = _ints(face_boxes(show.landmarks(0))[0])
-    corner, side = np.array([left, top]), np.array([right - left, bottom - top])
+    box = face_boxes(show.landmarks(0))[0]
+    corner, side = box[:2], box[2:] - box[:2]
     change = made.astype(float).mean(0) - truth.astype(float).mean(0)
     errors = {}
     for name, shares in AROUND_FACE.items():
@@ -332,11 +332,6 @@ def region_errors(show: Show, truth: Frames, made: Frames) -> dict[str, float]:
         if len(region) >= 30:
             errors[name] = float(np.abs(region.mean(0)).mean() / 255)
     return errors
-
-
-def _ints(box: NDArray[np.int16]) -> tuple[int, int, int, int]:
-    left, top, right, bottom = map(int, box)
-    return left, top, right, bottom
 
 
 def key_of(models: Models, options: SingerOptions, **names: object) -> str:

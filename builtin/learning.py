@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from singer_core.files import renamed_on_success
 from singer_core.training.trainer import half_cosine, warm_up
+from singer_core.weights import load_plain
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ def resume(path: Path, network: nn.Module, optimizer: Optimizer) -> int:
     """The step to go on from; 0 where there is no state."""
     if not path.is_file():
         return 0
-    state = torch.load(path, weights_only=True)
+    state = load_plain(path)
     network.load_state_dict(state["weights"])
     optimizer.load_state_dict(state["optimizer"])
     logger.info("going on from step %d of %s", state["step"], path)

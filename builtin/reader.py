@@ -19,11 +19,12 @@ INNER_LIPS = ((61, 67), (62, 66), (63, 65))  # pairs above each other, of dlib's
 BROWS, CHIN = slice(17, 27), 8
 SAME_PERSON = 0.6  # distance of descriptors below which dlib takes two pictures for one person
 
-Box = tuple[int, int, int, int]
+Picture = NDArray[np.uint8]
+Box = NDArray[np.int16]
 
 
 class FaceReader:
-    """Reads pictures (H, W, 3) uint8; `box` is left, top, right, bottom of the face."""
+    """Reads contiguous pictures (H, W, 3); `box` is left, top, right, bottom of the face."""
 
     def __init__(self) -> None:
         import dlib
@@ -36,17 +37,16 @@ class FaceReader:
         self._points = dlib.shape_predictor(str(folder / POINTS))
         self._network = dlib.face_recognition_model_v1(str(folder / DESCRIPTOR))
 
-    def opening(self, picture: NDArray[np.uint8], box: Box) -> float:
+    def opening(self, picture: Picture, box: Box) -> float:
         """Gap between the inner lips over the height from brows to chin."""
         shape = self._shape(picture, box)
         points = np.array([(point.x, point.y) for point in shape.parts()], float)
         gap = np.mean([np.linalg.norm(points[low] - points[high]) for high, low in INNER_LIPS])
         return float(gap / np.linalg.norm(points[BROWS].mean(0) - points[CHIN]))
 
-    def descriptor(self, picture: NDArray[np.uint8], box: Box) -> NDArray[np.float64]:
+    def descriptor(self, picture: Picture, box: Box) -> NDArray[np.float64]:
         """128 numbers, closer than `SAME_PERSON` in pictures of one person."""
-        picture = np.ascontiguousarray(picture)
         return np.array(self._network.compute_face_descriptor(picture, self._shape(picture, box)))
 
-    def _shape(self, picture: NDArray[np.uint8], box: Box) -> Any:
-        return self._points(np.ascontiguousarray(picture), self._rectangle(*box))
+    def _shape(self, picture: Picture, box: Box) -> Any:
+        return self._points(picture, self._rectangle(*map(int, box)))

@@ -19,8 +19,6 @@ from singer_core.portrait.image import to_tensor
 from singer_core.portrait.landmarks import FIVE, LIPS, POINTS, SILHOUETTE, FaceLandmarks
 from singer_core.weights import load_state
 
-FINDER = Path(__file__).with_name("finder.safetensors")
-
 READ = tuple(dict.fromkeys((*SILHOUETTE, *LIPS, *FIVE)))  # the points that anything here reads
 DETECTOR_SIDE, DETECTOR_STRIDE = 192, 8
 CUT_SIDE = 128
@@ -167,17 +165,16 @@ class Finder(nn.Module):
         self.detector, self.pointer = Detector(), Pointer()
 
 
-def load_finder(path: Path = FINDER) -> Finder:
-    """The networks that ship with the pack, ready to run on the CPU."""
+def load_finder(path: Path) -> Finder:
+    """The networks of a file, ready to run on the CPU."""
     finder = Finder()
     finder.load_state_dict(load_state(path), strict=False)  # counters of batches are not in the file
     return finder.float().eval()
 
 
 @torch.inference_mode()
-def find_faces(image: Image.Image, finder: Finder | None = None) -> list[FoundFace]:
-    """All faces of an upright RGB picture, from left to right; `finder` None = the one that ships."""
-    finder = finder or load_finder()
+def find_faces(image: Image.Image, finder: Finder) -> list[FoundFace]:
+    """All faces of an upright RGB picture, from left to right."""
     found = [point(image, cut, finder.pointer) for cut in candidates(image, finder.detector)]
     found.sort(key=lambda face: -face.confidence)
     kept: list[FoundFace] = []

@@ -26,6 +26,9 @@ COMMANDS = {
     "info": "say what a checkpoint file is and holds",
 }
 
+# Modules of the extra `cli`; other packages' absence is told with a remedy where they are used.
+NEEDED = ("torch", "diffusers", "transformers", "safetensors", "einops", "huggingface_hub", "numpy", "PIL")
+
 DESCRIPTION = "One portrait and one song in, a video of that person singing out (SINGER, arXiv 2412.03430)."
 EPILOG = """
 examples:
@@ -63,12 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, `head` perhaps, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except ModuleNotFoundError as error:
-        remedy = 'What the command line needs comes with: pip install "singer-portrait[cli]"'
-        print(f"singer: error: {error}. {remedy}", file=sys.stderr)
-        return 2
     except (ValueError, RuntimeError, OSError, ImportError) as error:
-        print(f"singer: error: {error}", file=sys.stderr)
+        missing = isinstance(error, ModuleNotFoundError) and error.name in NEEDED
+        remedy = '. What the command line needs comes with: pip install "singer-portrait[cli]"'
+        print(f"singer: error: {error}{remedy if missing else ''}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("singer: interrupted; nothing half-written is left behind.", file=sys.stderr)
