@@ -30,7 +30,7 @@ from singer_core.settings import SamplingSettings, SingerOptions
 from singer_core.training.checkpoints import check_length, export_newest
 from singer_core.training.config import TrainConfig, from_mapping
 from singer_core.training.runlog import LOG, Report, loss_picture
-from singer_core.training.videos import VideoSettings, prepare_videos
+from singer_core.training.videos import VideoSettings, prepare_videos, usable
 from singer_core.weights import open_weights
 
 from . import folders
@@ -359,7 +359,7 @@ def prepared_clips(
     target = workplace / f"clips-{hashlib.sha256(kind.encode()).hexdigest()[:12]}"
     faces = Faces(detector, preparation.identity_model)
     report = prepare_videos(data, target, settings, CoreVae(vae), front_end, faces.find)
-    if "ready" not in report.values():
+    if not usable(report):
         reasons = "; ".join(f"{name}: {words}" for name, words in list(report.items())[:3])
         raise ValueError(f"None of the {len(report)} videos in {data} can be used ({reasons}). Add others.")
     return target

@@ -77,7 +77,7 @@ def _prepare(videos: Path, data: Preparation, config: TrainConfig) -> int:
     from ..network.autoencoder import load_autoencoder
     from ..network.checkpoint import open_checkpoint
     from ..portrait.detection import detect_insightface
-    from ..training.videos import VideoSettings, prepare_videos
+    from ..training.videos import VideoSettings, prepare_videos, usable
     from .inputs import read_front_end
 
     if data.vae is None or config.start is None:
@@ -96,7 +96,7 @@ def _prepare(videos: Path, data: Preparation, config: TrainConfig) -> int:
     )
     for name, words in report.items():
         print(f"{name}: {words}")
-    return int("ready" not in report.values())
+    return int(not usable(report))
 
 
 def _summary(found: dict[str, Any], config: TrainConfig) -> str:

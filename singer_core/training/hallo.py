@@ -23,7 +23,7 @@ from ..portrait.masks import LEVELS
 from ..render.video import read_frames
 from ..weights import load_plain
 from .dataset import describe
-from .videos import Job, PictureEncoder, encode, prepare_all
+from .videos import Job, PictureEncoder, Prepared, encode, prepare_all
 
 MASKS = ("sep_mask_border", "sep_mask_face", "sep_mask_lip")  # full, face, lip
 
@@ -62,8 +62,8 @@ def _entries(path: Path) -> list[dict[str, Any]]:
 
 def _prepare(
     entry: Mapping[str, Any], folder: Path, size: tuple[int, int], vae: PictureEncoder, batch: int
-) -> dict[str, Tensor]:
-    """The tensors of one video. ValueError says why it cannot be used."""
+) -> Prepared:
+    """The item of one video. ValueError says why it cannot be used."""
     audio_key = next((key for key in entry if "_emb_" in key and key != "face_emb_path"), "*_emb_*")
     missing = [
         key for key in ("video_path", "mask_path", "face_emb_path", *MASKS, audio_key) if key not in entry
@@ -81,7 +81,7 @@ def _prepare(
     frames = min(len(tensors["latents"]), len(features))
     boxes = torch.tensor([_box(masks[1], size), _box(masks[2], size)], dtype=torch.int16)
     levels = [_level(masks, (size[0] // (8 << level), size[1] // (8 << level))) for level in range(LEVELS)]
-    return {
+    item = {
         "latents": tensors["latents"][:frames],
         "features": features[:frames].half(),
         "boxes": boxes.expand(frames, 2, 4),
@@ -91,6 +91,7 @@ def _prepare(
         "region": torch.from_numpy(np.array(_scaled(_grey(files["mask_path"]), size))),
         **{f"masks_{level}": masks for level, masks in enumerate(levels)},
     }
+    return Prepared([item])
 
 
 def _pictures(video: Path, size: tuple[int, int]) -> Iterator[Tensor]:

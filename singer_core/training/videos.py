@@ -1,7 +1,7 @@
 """A data set of real singing videos: cropped around the face, encoded once, with the features of their sound.
 
-Videos of any rate, variable ones too, are brought to the network's frame rate. One that cannot be used is
-skipped and reported. What is done already is not done again.
+Videos of any rate, variable ones too, are brought to the network's frame rate, and split where the picture
+is cut or another face comes. What cannot be used is skipped and reported. What is done is not done again.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
@@ -29,20 +29,29 @@ from ..audio.waveform import read_audio
 from ..ffmpeg import running
 from ..files import write_text
 from ..portrait.crop import CropTransform, around
-from ..portrait.detection import DetectedFace
 from ..portrait.image import to_tensor
-from ..portrait.masks import bounding_box
 from ..portrait.portrait import MARGIN
 from ..render.video import EXACT, probe_video
-from ..weights import save_weights
+from ..weights import open_weights, save_weights
 from .dataset import describe, portrait_frames
+from .tracking import FindFaces, Shot, Track, track_face, words_of
 
 logger = logging.getLogger(__name__)
 
 ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 REPORT = "report.json"
-FindFaces = Callable[[Image.Image], Sequence[DetectedFace]]
-Job = tuple[str, Path, Callable[[], dict[str, Tensor]]]  # name, item to write, what makes its tensors
+READY = "ready"
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """The items that a video gives, and what is reported of it, which begins with READY."""
+
+    items: list[dict[str, Tensor]]
+    words: str = READY
+
+
+Job = tuple[str, Path, Callable[[], Prepared]]  # name, first item to write, what makes them
 
 
 class PictureEncoder(Protocol):
@@ -102,7 +111,7 @@ def prepare_videos(
 
 
 def prepare_all(jobs: Iterable[Job], target: Path) -> dict[str, str]:
-    """Write the items that are not there yet; returns name -> "ready" or why it was skipped.
+    """Write the items that are not there yet; returns name -> words: READY, or why it was skipped.
 
     The same is written to `report.json`.
     """
@@ -110,13 +119,26 @@ def prepare_all(jobs: Iterable[Job], target: Path) -> dict[str, str]:
     for name, item, prepare in jobs:
         try:
             if not item.exists():
-                save_weights(item, prepare().items(), {"video": name})
-            report[name] = "ready"
+                _write(item, name, prepare())
+            report[name] = open_weights(item).metadata.get("report", READY)
         except (ValueError, FileNotFoundError) as error:
             report[name] = str(error)
             logger.warning("%s is skipped: %s", name, error)
     write_text(target / REPORT, json.dumps(report, indent=1))
     return report
+
+
+def usable(report: dict[str, str]) -> bool:
+    """Whether any video could be prepared."""
+    return any(words.startswith(READY) for words in report.values())
+
+
+def _write(first: Path, video: str, prepared: Prepared) -> None:
+    """Write a video's items; the first, which says that all are there, comes last."""
+    about = {"video": video, "report": prepared.words}
+    for number, tensors in reversed(list(enumerate(prepared.items, 1))):
+        path = first if number == 1 else first.with_suffix(f".{number}.safetensors")
+        save_weights(path, tensors.items(), about)
 
 
 def encode(pictures: Iterator[Tensor], vae: PictureEncoder, batch: int) -> dict[str, Tensor]:
@@ -138,39 +160,69 @@ def _prepare(
     vae: PictureEncoder,
     front_end: FrontEnd,
     find_faces: FindFaces,
-) -> dict[str, Tensor]:
-    """The tensors of one video (see `dataset.py`). ValueError says why it cannot be used."""
+) -> Prepared:
+    """The items of one video, one for each shot that is long enough. ValueError says why there are none."""
     info = probe_video(video)
     if not info.has_audio:
         raise ValueError("it has no sound; the voice is what is learnt")
-    boxes, identity = track_face(video, settings, info.size, find_faces)
-    if len(boxes) < settings.shortest:
-        raise ValueError(
-            f"it has {len(boxes)} frames at {settings.fps:g} fps; {settings.shortest} are needed"
+    with closing(frames_at(video, settings.fps, info.size)) as frames:
+        track = track_face(itertools.islice(frames, settings.most), settings.stride, find_faces)
+    audio = front_end.encode(read_audio(video, mono=True), settings.fps, 1)
+    shots, words = _long_enough(track, audio.frames, settings)
+    items, done = [], 0
+    with closing(frames_at(video, settings.fps, info.size)) as frames:
+        for shot in shots:
+            pictures = itertools.islice(frames, shot.frames.start - done, shot.frames.stop - done)
+            items.append(_item(shot, pictures, info.size, audio.features, settings, vae))
+            done = shot.frames.stop
+    return Prepared(items, words)
+
+
+def _long_enough(track: Track, heard: int, settings: VideoSettings) -> tuple[list[Shot], str]:
+    """The shots that hold a clip, cut to the frames that are `heard`, and what is reported of them."""
+    why = words_of(track.breaks, settings.fps)
+    shots = [shot.before(heard) for shot in track.shots]
+    kept = [shot for shot in shots if len(shot.frames) >= settings.shortest]
+    if not kept:
+        longest, what = (
+            max((len(shot.frames) for shot in shots), default=0),
+            "its longest part" if why else "it",
         )
-    sound = read_audio(video, mono=True)
-    features = front_end.encode(sound, settings.fps, 1)
-    frames = min(len(boxes), features.frames)
-    crop = around(_face_box(boxes), info.size, settings.size, settings.margin)
-    kept, portraits = set(portrait_frames(frames).tolist()), list[Tensor]()
-    with closing(frames_at(video, settings.fps, info.size)) as pictures:
+        reason = f" ({why})" if why else ""
+        raise ValueError(
+            f"{what} has {longest} frames at {settings.fps:g} fps; {settings.shortest} are needed{reason}"
+        )
+    used = sum(len(shot.frames) for shot in kept)
+    return kept, f"{READY}: {len(kept)} parts, {used} of {track.frames} frames ({why})" if why else READY
 
-        def cropped() -> Iterator[Tensor]:
-            for index, picture in enumerate(itertools.islice(pictures, frames)):
-                shown = to_tensor(crop.apply(Image.fromarray(picture)))
-                if index in kept:
-                    portraits.append(shown.mul(255).round().byte())
-                yield shown
 
-        tensors = encode(cropped(), vae, settings.batch)
-    frames = len(tensors["latents"])
+def _item(
+    shot: Shot,
+    frames: Iterator[np.ndarray],
+    size: tuple[int, int],
+    features: Tensor,
+    settings: VideoSettings,
+    vae: PictureEncoder,
+) -> dict[str, Tensor]:
+    """The tensors of one shot (see `dataset.py`), whose pictures `frames` are; `features` are the video's."""
+    crop = around(_face_box(shot.boxes), size, settings.size, settings.margin)
+    kept, portraits = portrait_frames(len(shot.frames)), list[Tensor]()
+
+    def cropped() -> Iterator[Tensor]:
+        for index, picture in enumerate(frames):
+            shown = to_tensor(crop.apply(Image.fromarray(picture)))
+            if index in kept:
+                portraits.append(shown.mul(255).round().byte())
+            yield shown
+
+    tensors = encode(cropped(), vae, settings.batch)
     tensors |= {
-        "features": features.features[:frames].half(),
-        "boxes": torch.from_numpy(_in_crop(boxes[:frames], crop)),
+        "features": features[shot.frames.start : shot.frames.stop].half(),
+        "boxes": torch.from_numpy(_in_crop(shot.boxes, crop)),
         "portraits": torch.stack(portraits),
-        "portrait_frames": portrait_frames(frames),
+        "portrait_frames": kept,
     }
-    return tensors if identity is None else {**tensors, "identity": identity}
+    return tensors if shot.identity is None else {**tensors, "identity": shot.identity}
 
 
 def _face_box(boxes: np.ndarray) -> tuple[int, int, int, int]:
@@ -179,31 +231,6 @@ def _face_box(boxes: np.ndarray) -> tuple[int, int, int, int]:
     left, top = (int(x) for x in faces[:, :2].min(0))
     right, bottom = (int(x) for x in faces[:, 2:].max(0))
     return left, top, right, bottom
-
-
-def track_face(
-    video: Path, settings: VideoSettings, size: tuple[int, int], find_faces: FindFaces
-) -> tuple[np.ndarray, Tensor | None]:
-    """Boxes of face and lips in every frame, (s, 2, 4) in pixels, and the mean embedding if any.
-
-    Looks for the first face in every `stride`-th frame; ValueError where half of the looks find none.
-    """
-    looks: list[Sequence[DetectedFace]] = []
-    count = 0
-    with closing(frames_at(video, settings.fps, size)) as frames:
-        for count, picture in enumerate(itertools.islice(frames, settings.most), 1):
-            if (count - 1) % settings.stride == 0:
-                looks.append(find_faces(Image.fromarray(picture)))
-    if not looks:
-        raise ValueError("it has no pictures that can be decoded")
-    found = {index * settings.stride: faces[0] for index, faces in enumerate(looks) if faces}
-    if len(found) <= len(looks) // 2:
-        raise ValueError(f"a face was found in {len(found)} of {len(looks)} pictures only")
-    marks = [face.landmarks for face in found.values()]
-    seen = np.array([[*bounding_box(x.silhouette), *bounding_box(x.lips)] for x in marks], float)
-    every = np.stack([np.interp(np.arange(count), list(found), column) for column in seen.T], axis=1)
-    identities = [face.identity for face in found.values() if face.identity is not None]
-    return every.round().reshape(count, 2, 4), torch.stack(identities).mean(0) if identities else None
 
 
 def frames_at(video: Path, fps: float, size: tuple[int, int]) -> Generator[np.ndarray, None, None]:

@@ -18,6 +18,7 @@ from singer_core.ffmpeg import ffmpeg_program
 from singer_core.portrait.detection import DetectedFace, from_boxes
 from singer_core.render.video import VideoWriter
 from singer_core.training.dataset import ClipDataset
+from singer_core.training.tracking import track_face
 from singer_core.training.videos import REPORT, VideoSettings, frames_at, prepare_videos
 
 FACE, LIPS = (24, 16, 72, 88), np.array([[40, 60], [56, 60], [56, 70], [40, 70]], np.float32)
@@ -158,3 +159,74 @@ def test_another_front_end_needs_another_folder(source, prepared, tiny_vae):
 def test_a_folder_without_videos_is_an_error(tmp_path, tiny_vae):
     with pytest.raises(FileNotFoundError, match="no videos"):
         prepare_videos(tmp_path, tmp_path / "out", SETTINGS, tiny_vae, LogMelFrontEnd(2, 4), find_faces)
+
+
+LEFT, RIGHT, SECOND = (
+    (40, 60, 80),
+    (200, 180, 60),
+    (30, 200, 120),
+)  # colours of people, by which they are found
+FACES = {LEFT: (4, 16, 44, 72), RIGHT: (52, 16, 92, 72), SECOND: (52, 20, 88, 68)}
+
+
+def one_of_them(picture: Image.Image) -> list[DetectedFace]:
+    """Who is seen in the middle of the picture; two where its corner is white."""
+    pixels = np.asarray(picture).astype(int)
+    near = min(FACES, key=lambda colour: np.abs(pixels[48, 48] - colour).sum())
+    seen = [near, SECOND] if pixels[4, 4].min() > 200 else [near]
+    person = torch.eye(3)[list(FACES).index(near)]
+    return [DetectedFace(from_boxes(FACES[who], LIPS), person, 1.0) for who in seen]
+
+
+def scene(path: Path, people: list[tuple[tuple[int, int, int], int]]) -> None:
+    """A video of people one after another, each (colour, frames)."""
+    wave = write_wave(path.with_suffix(".wav"), Waveform(torch.sin(torch.arange(32000) / 9)[None], 16000))
+    frames = torch.cat([torch.tensor(who)[None, :, None, None].expand(n, 3, 96, 96) for who, n in people])
+    with VideoWriter(path, (96, 96), 25.0, frames=len(frames), audio=wave) as writer:
+        writer.write(frames / 255)
+    wave.unlink()
+
+
+def test_a_cut_splits_a_video_into_items_of_one_person_each(tiny_vae, tmp_path):
+    scene(tmp_path / "two.mp4", [(LEFT, 14), (RIGHT, 12), (LEFT, 3)])
+    scene(tmp_path / "short.mp4", [(LEFT, 7), (RIGHT, 7)])
+    target = tmp_path / "out"
+    given = (tmp_path, target, SETTINGS, tiny_vae, LogMelFrontEnd(2, 4), one_of_them)
+    report = prepare_videos(*given)
+    assert report == {
+        "two.mp4": "ready: 2 parts, 26 of 29 frames (a cut at 0.56 s, a cut at 1.04 s)",
+        "short.mp4": "its longest part has 7 frames at 25 fps; 8 are needed (a cut at 0.28 s)",
+    }
+    assert prepare_videos(*given) == report
+    items = [load_file(path) for path in target.glob("*.safetensors")]
+    by_length = {len(item["latents"]): item for item in items}
+    assert len(items) == 2 and set(by_length) == {14, 12}
+    for frames, who in ((14, LEFT), (12, RIGHT)):
+        item = by_length[frames]
+        assert item["identity"].tolist() == torch.eye(3)[list(FACES).index(who)].tolist()
+        assert len(item["boxes"]) == len(item["features"]) == frames
+        assert (item["boxes"] == item["boxes"][0]).all()
+        assert (item["portraits"].float().mean((0, 2, 3)) - torch.tensor(who)).abs().max() < 20
+
+
+def test_frames_with_a_second_face_belong_to_no_shot():
+    pictures = np.full((40, 96, 96, 3), LEFT, np.uint8)
+    pictures[15:22, :24, :24] = 255
+    track = track_face(pictures, 4, one_of_them)
+    assert [shot.frames for shot in track.shots] == [range(0, 13), range(24, 40)]
+    assert track.breaks == {16: "a second face"}
+
+
+def test_a_face_that_is_suddenly_elsewhere_is_another_one():
+    """Where the picture as a whole hardly changes, as in a dissolve or with cuts in a dark hall."""
+    pictures = np.full((20, 32, 32, 3), 100, np.uint8)
+    pictures[10:] = 104
+    boxes = {100: FACES[LEFT], 104: FACES[RIGHT]}
+
+    def find(picture: Image.Image) -> list[DetectedFace]:
+        return [DetectedFace(from_boxes(boxes[int(np.asarray(picture)[0, 0, 0])], LIPS), None, 1.0)]
+
+    track = track_face(pictures, 4, find)
+    assert [shot.frames for shot in track.shots] == [range(0, 9), range(12, 20)]
+    assert track.breaks == {12: "another face"}
+    assert [len(np.unique(shot.boxes, axis=0)) for shot in track.shots] == [1, 1]
