@@ -8,6 +8,6 @@ steps.py        what `python -m builtin` runs
 vae.py          the built-in model's VAE
 finder/         a face finder, not shipped before it is trained
 held_out.py     people never trained on: renders and measures of them
-study.py, model_card.py, films.py   what docs/study.md and docs/model_card.md say
+study.py, ablation.py, model_card.py, films.py   what docs/study.md and docs/model_card.md say
 demo_material.py   portrait and song of `singer demo`
 """

@@ -1,14 +1,12 @@
 """The study of docs/study.md: what the spectral modules do, on held-out people and songs.
 
     python -m builtin.study run --out FOLDER [--checkpoint FILE --vae FILE] [--seeds 8] [--minutes 10]
-    python -m builtin.study retrain --out FOLDER --checkpoint FILE --data FOLDER --vae FILE [--steps 100]
     python -m builtin.study table --out FOLDER [--write docs/study.md]
 
 `run` renders the same people and songs under every variant and adds a line to FOLDER/study.jsonl for each
 variant and seed; it stops when `--minutes` are over or `--seeds` are done, and goes on where it stopped.
-Seeds come one after the other, so that all variants are as far. `retrain` trains the network on without a
-module, the same steps for each variant, and measures the loss on held-out clips. `table` prints what was
-found; `--write` puts it into the document.
+Seeds come one after the other, so that all variants are as far. `table` prints what was found; `--write` puts
+it into the document. What the modules do in training is ablation.py's question.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -191,8 +189,6 @@ def table(args: argparse.Namespace) -> None:
                 text.append(table_row(name, own, full))
     gains = args.out / "gains.md"
     text += ["", gains.read_text(encoding="utf-8").strip() if gains.exists() else ""]
-    retrained = h.Ledger(args.out / "retrain.jsonl").found.values()
-    text += retrain_rows(list(retrained)) if retrained else []
     write_text(args.out / "study.md", "\n".join(text).strip() + "\n")
     if args.write:
         h.fill_in(args.write, "tables", "\n".join(text))
@@ -214,108 +210,6 @@ def spread(values: Iterable[float]) -> str:
     return f"{found.mean():.3f} ± {found.std(ddof=1):.3f}" if len(found) > 1 else f"{found.mean():.3f}"
 
 
-def flatten_spectral(network: SingerNetwork) -> None:
-    """An MSM that gives every band the same gain, and stays so: no gradient reaches a kernel of zeros."""
-    module = network.adapter.multi_scale_spectral
-    if module is not None:
-        with torch.no_grad():
-            module.kernel.weight.zero_()
-
-
-def bypass_filter(network: SingerNetwork) -> None:
-    """An SFM that is the identity, and stays so."""
-    from singer_core.training.initialise import identity_filter
-
-    module = network.adapter.self_adaptive_filter
-    if module is not None:
-        with torch.no_grad():
-            identity_filter(module)
-        for parameter in module.parameters():
-            parameter.requires_grad_(False)
-
-
-RETRAINED: dict[str, tuple[Callable[[SingerNetwork], None], ...]] = {
-    "full": (),
-    "without MSM": (flatten_spectral,),
-    "without SFM": (bypass_filter,),
-    "without both": (flatten_spectral, bypass_filter),
-}
-
-
-def retrain(args: argparse.Namespace) -> None:
-    """Every variant goes on from one checkpoint for the same steps; the loss is of equal held-out clips."""
-    from singer_core.network.autoencoder import load_autoencoder
-    from singer_core.training.config import TrainConfig
-    from singer_core.training.trainer import Trainer
-
-    from .drawn import draw_dataset
-    from .pictures import HELD_OUT_SEED
-
-    held = args.out / "held-out"
-    draw_dataset(DrawnWorld(args.clips, seed=HELD_OUT_SEED // 1_000_000), held, load_autoencoder(args.vae))
-    ledger = h.Ledger(args.out / "retrain.jsonl")
-    for seed in range(args.seeds):
-        for name, changes in RETRAINED.items():
-            key = f"{args.checkpoint.name} {name} {seed} {args.steps}"
-            if key in ledger.found:
-                continue
-            output = args.out / f"{name.replace(' ', '-')}-{seed}"
-            config = TrainConfig(
-                data=args.data, output=output, start=args.checkpoint, trainable="all", seed=100 + seed,
-                frames=constants.CLIP_FRAMES, steps=args.steps, rate=1e-4, warmup=10, weight_decay=1e-3,
-                betas=(0.9, 0.99), start_dropout=0.3, motion_drop=0.25, motion_noise=0.1, lip_weight=2.0,
-                save_every=args.steps, keep=1,
-            )  # fmt: skip
-            trainer = Trainer(config)
-            for change in changes:
-                change(trainer.network)
-            network = trainer.run()
-            losses = held_out_losses(network, config.but(data=held, seed=0), args.clips)
-            line = {"variant": name, "seed": seed, "steps": args.steps, "losses": losses}
-            ledger.add(key, line)
-            print(name, seed, f"{np.mean(losses):.5f}", flush=True)
-
-
-@torch.no_grad()
-def held_out_losses(network: SingerNetwork, config: Any, clips: int, draws: int = 4) -> list[float]:
-    """Loss of `draws` noised clips of each held-out performance, the same for every network."""
-    from singer_core.training.dataset import ClipDataset, collate
-    from singer_core.training.objective import Objective, draw, seeded
-
-    still = config.but(reference_dropout=0.0, audio_dropout=0.0, start_dropout=0.0, motion_drop=0.0)
-    locator = network.architecture.locator_input
-    data = ClipDataset(config.data, config.frames, config.motion_frames, locator_input=locator)
-    losses = []
-    network.eval()
-    for number in range(clips * draws):
-        batch = collate([data.sample(seeded(still.seed, "clip", number))])
-        chance = draw(still, tuple(batch.latents.shape[1:]), range(number, number + 1), number)
-        losses.append(float(Objective(still)(network, batch, chance)))
-    return losses
-
-
-def retrain_rows(lines: list[dict[str, Any]]) -> list[str]:
-    """Mean held-out loss, and the paired difference to the full model over clips and seeds."""
-    full = {line["seed"]: np.array(line["losses"]) for line in lines if line["variant"] == "full"}
-    text = [
-        "",
-        "| trained on | held-out loss | against full, paired | seeds | steps |",
-        "|---|---|---|---|---|",
-    ]
-    for name in RETRAINED:
-        own = [line for line in lines if line["variant"] == name and line["seed"] in full]
-        if not own:
-            continue
-        differences = np.concatenate([np.array(line["losses"]) - full[line["seed"]] for line in own])
-        error = differences.std(ddof=1) / math.sqrt(len(differences))
-        mean = np.mean([np.mean(line["losses"]) for line in own])
-        text.append(
-            f"| {name} | {mean:.5f} | {differences.mean():+.5f} ± {error:.5f} (s.e.) | {len(own)} "
-            f"| {own[0]['steps']} |"
-        )
-    return text
-
-
 def load_models(args: argparse.Namespace) -> h.Models:
     if args.checkpoint is None or args.vae is None:
         packaged = h.packaged()
@@ -326,7 +220,7 @@ def load_models(args: argparse.Namespace) -> h.Models:
 def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    steps = {"run": run, "retrain": retrain, "table": table}
+    steps = {"run": run, "table": table}
     parser.add_argument("step", choices=tuple(steps))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--checkpoint", type=Path, help="default: the built-in model")
@@ -334,9 +228,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--minutes", type=float, default=10.0, help="run: begin no render after these")
     parser.add_argument("--write", type=Path, metavar="DOCUMENT", help="put the tables into it")
-    parser.add_argument("--data", type=Path, help="retrain: the training set")
-    parser.add_argument("--steps", type=int, default=100, help="retrain: of every variant")
-    parser.add_argument("--clips", type=int, default=8, help="retrain: held-out performances")
     args = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
     torch.set_num_threads(1)

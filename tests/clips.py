@@ -17,20 +17,20 @@ LATENT = SIDE // 8
 LENGTH = 12  # frames of a performance
 
 
-def write_clips(folder: Path, count: int = 2) -> Path:
+def write_clips(folder: Path, count: int = 2, length: int = LENGTH) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         generator = torch.Generator().manual_seed(index)
         still = noise(1, 4, LATENT, LATENT, seed=index)
         box = torch.tensor([[[30, 20, 100, 110], [50, 80, 80, 95]]], dtype=torch.int16)
-        shift = torch.randint(-4, 5, (LENGTH, 1, 1), generator=generator).to(torch.int16)
+        shift = torch.randint(-4, 5, (length, 1, 1), generator=generator).to(torch.int16)
         save_weights(
             folder / f"clip-{index}.safetensors",
             {
-                "latents": (still + 0.1 * noise(LENGTH, 4, LATENT, LATENT, seed=index + 50)).half(),
-                "features": noise(LENGTH, *FEATURES, seed=index + 100).half(),
+                "latents": (still + 0.1 * noise(length, 4, LATENT, LATENT, seed=index + 50)).half(),
+                "features": noise(length, *FEATURES, seed=index + 100).half(),
                 "boxes": box + shift,
-                "thumbnails": torch.randint(256, (LENGTH, 3, LATENT, LATENT), generator=generator).byte(),
+                "thumbnails": torch.randint(256, (length, 3, LATENT, LATENT), generator=generator).byte(),
                 "identity": noise(TINY.identity_width, seed=index + 150),
                 "grey": noise(4, LATENT, LATENT, seed=7).half(),
             }.items(),

@@ -1,17 +1,12 @@
-"""What the study compares: cases that differ in one thing, modules that are out of the way and stay so."""
+"""What the study compares: cases that differ in one thing."""
 
 from __future__ import annotations
 
-import json
 import math
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-from clips import config, write_clips
-
-from singer_core.training.trainer import Trainer
 
 pytest.importorskip("skia")
 
@@ -62,23 +57,3 @@ def test_tables_compare_with_the_full_model_of_the_same_seed(tmp_path):
     assert "| full | 0.800 ± 0.141 | - | 0.500 ± 0.000 | - | 20.000 ± 0.000 | 1.000 ± 0.000 | 2 |" in text
     assert "| SFM off | 0.700 ± 0.141 | -0.100 ± 0.000 |" in text
     assert text.index("| wavelet |") < text.index("| db2 | 0.800 ± 0.141 | 0.000 ± 0.000 |")
-
-
-def test_removed_modules_do_nothing_before_and_after_training(tmp_path):
-    torch.set_num_threads(1)
-    trainer = Trainer(config(tmp_path, data=write_clips(tmp_path / "data"), recipe="matched", steps=2))
-    for change in study.RETRAINED["without both"]:
-        change(trainer.network)
-    adapter = trainer.run().adapter
-    gains = adapter.multi_scale_spectral.gains(torch.randn(4, 4, 16, 16))
-    torch.testing.assert_close(gains, torch.full((4,), 2.0))  # half a gain for each of four frames
-    x = torch.randn(2, adapter.self_adaptive_filter.bands.weight.shape[2], 2, 2)
-    torch.testing.assert_close(adapter.self_adaptive_filter(x), x)
-
-
-def test_held_out_losses_are_the_same_every_time(tmp_path):
-    run = config(tmp_path, data=write_clips(tmp_path / "data"), recipe="matched")
-    network = Trainer(run).network
-    once, twice = (study.held_out_losses(network, run, clips=2, draws=1) for _ in range(2))
-    assert once == twice and len(set(once)) == 2
-    assert json.dumps(once)
