@@ -32,9 +32,9 @@ from singer_core.evaluation.protocol import bootstrap_interval
 from singer_core.files import write_text
 from singer_core.settings import BandGains
 
-WAYS = (films.DRAWN, "full", "flat", "bare", "shuffled")
+WAYS = (films.TRUE, "full", "flat", "bare", "shuffled")
 PAIRS = (
-    (films.DRAWN, "full"),
+    (films.TRUE, "full"),
     ("full", "flat"),
     ("full", "bare"),
     ("bare", "shuffled"),
@@ -61,7 +61,7 @@ def options_of(way: str, models: h.Models) -> Any:
 
 
 def film(folder: Path, way: str, number: int, show: h.Performance, models: h.Models) -> Path:
-    if way == films.DRAWN:
+    if way == films.TRUE:
         return films.add_truth(folder, number, show)
 
     def render() -> h.Frames:

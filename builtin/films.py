@@ -1,6 +1,6 @@
 """Renders of held-out people as video files, in the layout that `singer evaluate --protocol` reads.
 
-    FOLDER/truth/NUMBER.mp4          the drawn frames, with the voice
+    FOLDER/truth/NUMBER.mp4          the true frames, with the voice
     FOLDER/vocals/NUMBER.wav         the voice
     FOLDER/landmarks/NUMBER.json     the face of the portrait, from which the lip box follows
     FOLDER/WAY/generated/NUMBER.mp4  a render; links to the three folders above lie beside it
@@ -24,19 +24,19 @@ from singer_core.portrait.landmarks import FaceLandmarks, write_landmarks
 from singer_core.render.video import VideoWriter, read_frames
 
 from . import held_out as h
-from .world import Performance
+from .world import Show
 
 LOSSLESS = 0  # crf of H.264
 SHARED = ("truth", "vocals", "landmarks")
 ENDINGS = (".mp4", ".wav", ".json")
-DRAWN = "drawn"  # the way whose videos are the truth itself
+TRUE = "true"  # the way whose videos are the truth itself
 
 
 def name_of(number: int) -> str:
     return f"{number:03d}"
 
 
-def add_truth(folder: Path, number: int, show: Performance) -> Path:
+def add_truth(folder: Path, number: int, show: Show) -> Path:
     """The files of a performance that every way of singing it shares; returns the true film."""
     film, sound, face = (
         folder / part / f"{name_of(number)}{ending}" for part, ending in zip(SHARED, ENDINGS, strict=True)
@@ -78,7 +78,7 @@ def measured(folder: Path, way: str, numbers: Sequence[int], *options: str) -> d
     place.mkdir(parents=True, exist_ok=True)
     for part in SHARED:
         _link(place / part, folder / part)
-    if way == DRAWN:
+    if way == TRUE:
         _link(place / "generated", folder / "truth")
     names = [name_of(number) for number in numbers]
     (place / "test.txt").write_text("\n".join(names) + "\n", encoding="utf-8")

@@ -24,18 +24,22 @@ def test_the_commands_rows_stand_beside_those_of_the_drawn_frames():
     made, drawn = [{"seam_ratio": 1.1}, {"seam_ratio": 1.3}], [{"seam_ratio": 1.0}] * 2
     long, drawn_long = [{"colour_drift": -4.0}], [{"colour_drift": 0.5}]
     rows = {row.name: row.markdown() for row in card.command_rows(made, drawn, long, drawn_long)}
-    seams = "| <= 1.15 | 1.200 | 0.141 | 1.100 .. 1.300 | 2 | 1.000 | **no** |"
+    seams = "| <= 1.10 | 1.200 | 0.141 | 1.100 .. 1.300 | 2 | 1.000 | **no** |"
     assert rows["motion at seams over inside"].endswith(seams)
     drift = rows["colour drift, first to last clip, grey levels (20 s)"]
     assert drift.endswith("| -3 .. 3 | -4.000 | - | -4.000 .. -4.000 | 1 | 0.500 | **no** |")
 
 
-def test_rows_of_the_drawn_world_take_percent_of_colours_and_the_control_apart():
-    people = [{"colour_skin": 0.03, "drawn_colour_skin": 0.01, "sync": 0.9}]
+def test_rows_of_the_truth_take_the_control_apart_and_the_median_of_likeness():
+    near = {"likeness_1s": 0.2, "likeness_3s": 0.3, "likeness_5s": 0.9}
+    people = [{"colour_skin": 3.0, "true_colour_skin": 1.0, "sync": 0.9, **near}]
     rows = {row.name: row for row in card.world_rows(people, [{"sync": 0.1}], [])}
     skin = rows["colour error of skin, % of full scale"]
-    assert skin.values == [pytest.approx(3)] and skin.drawn == [pytest.approx(1)]
+    assert skin.values == [pytest.approx(3)] and skin.true == [pytest.approx(1)]
     assert rows["the same under shuffled audio, lag 0"].values == [0.1]
+    likeness = "distance of the face to the portrait at 1, 3 and 5 s"
+    assert "| <= 0.40 | 0.300 |" in rows[f"{likeness}, median"].markdown()
+    assert rows[f"{likeness}, 95 %"].markdown().endswith("**no** |")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +67,7 @@ def test_a_film_keeps_the_brightness_of_its_frames_and_is_rendered_once(folder):
 
 def test_the_command_finds_late_mouths_and_nothing_late_in_the_truth(folder, capsys):
     late = films.measured(folder, "late", [3, 4])
-    drawn = films.measured(folder, films.DRAWN, [3, 4])
+    drawn = films.measured(folder, films.TRUE, [3, 4])
     assert [one["mouth_match_lag"] for one in late["each"]] == [2, 2]
     assert [one["mouth_match_lag"] for one in drawn["each"]] == [0, 0]
     assert drawn["metrics"]["psnr"]["mean"] == 100 and late["metrics"]["psnr"]["mean"] < 35
