@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from singer_core import constants
 from singer_core.audio.features import AudioFeatures
 from singer_core.evaluation import fidelity
 from singer_core.evaluation.measures import HIGHEST_PSNR
@@ -69,9 +68,7 @@ class Models:
     @property
     def size(self) -> int:
         """Side of the pictures that the network was trained on, in pixels."""
-        arch = self.network.architecture
-        assert arch.sfm_width is not None  # the built-in model has an SFM
-        return arch.sfm_width * constants.VAE_STRIDE << (arch.levels - 1)
+        return self.network.architecture.trained_size[0]
 
     @staticmethod
     def load(checkpoint: Path, vae: Path) -> Models:

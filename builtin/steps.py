@@ -154,9 +154,11 @@ def _newest(run: Path) -> Path:
 
 
 def _sized(architecture: Architecture, data: Path) -> Architecture:
-    """With the SFM as wide as the mid block of the data set's pictures."""
-    smallest = constants.VAE_STRIDE << (architecture.levels - 1)  # pixels of a site in the mid block
-    return dataclasses.replace(architecture, sfm_width=_size(data) // smallest)
+    """With MSM and SFM as wide as the latents and the mid block of the data set's pictures."""
+    side = _size(data) // constants.VAE_STRIDE
+    assert architecture.msm_kernel is not None  # stage1.toml has one
+    kernel = (*architecture.msm_kernel[:3], side, side)
+    return dataclasses.replace(architecture, msm_kernel=kernel, sfm_width=side >> (architecture.levels - 1))
 
 
 def _size(data: Path) -> int:

@@ -15,6 +15,7 @@ from singer_core.cli import main
 from singer_core.render.pipeline import SingerPipeline
 from singer_core.render.video import probe_video, read_frames
 
+pytestmark = pytest.mark.slow
 RATE = 16_000
 
 

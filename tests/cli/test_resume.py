@@ -21,6 +21,7 @@ from singer_core.cli import main
 from singer_core.render.pipeline import SingerPipeline
 from singer_core.render.video import probe_video, read_frames
 
+pytestmark = pytest.mark.slow
 RATE = 16_000
 RUN = "import sys; from singer_core.cli import main; sys.exit(main(sys.argv[1:]))"
 
@@ -188,7 +189,6 @@ def test_a_full_disk_ends_with_one_line_and_keeps_what_is_there(arguments, tmp_p
     assert main(arguments()) == 0
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_three_kills_at_random_moments_leave_no_trace_in_the_file_or_the_folders(arguments, tmp_path):
     command = [sys.executable, "-c", RUN, *arguments()]
@@ -216,7 +216,6 @@ def test_three_kills_at_random_moments_leave_no_trace_in_the_file_or_the_folders
     assert contents(tmp_path) == ["out/film.mp4"]
 
 
-@pytest.mark.slow
 def test_two_runs_of_one_song_at_once_both_give_the_whole_file(arguments, tmp_path):
     film, other = tmp_path / "out" / "film.mp4", tmp_path / "out" / "other.mp4"
     assert main(arguments("--no-keep-clips")) == 0
