@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -102,7 +103,7 @@ def measure_kills(args: argparse.Namespace) -> None:
         command = [sys.executable, "-c", RUN, "demo", "--device", "cpu", "--quiet", "--out", str(film)]
         command += ["--steps", str(args.steps), "--work-dir", str(work)]
         began = time.monotonic()
-        subprocess.run(command, check=True, capture_output=True)
+        subprocess.run([*command, "--no-keep-clips"], check=True, capture_output=True)
         whole = time.monotonic() - began
         unbroken = film.read_bytes()
         film.unlink()
@@ -121,8 +122,11 @@ def measure_kills(args: argparse.Namespace) -> None:
             finished += 1  # went through before its moment came: the next kills begin anew
             assert film.read_bytes() == unbroken
             film.unlink()
+            shutil.rmtree(work)
         subprocess.run(command, check=True, capture_output=True)
-        left = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+        kept = {*work.glob("*/clip-*"), *work.glob("*/lock")}
+        files = {path for path in folder.rglob("*") if path.is_file()}
+        left = sorted(str(path.relative_to(folder)) for path in files - kept)
         print(f"An unbroken run takes {whole:.1f} s. {kills} kills at random moments; in between")
         print(f"{finished} runs came to their end. Files afterwards: {', '.join(left)}.")
         print(f"The last file is {'byte-identical' if film.read_bytes() == unbroken else 'DIFFERENT'}.")

@@ -3,10 +3,10 @@
 Every clip is a run of its own for core, so any guider, sampler, schedule and patch works, and nothing but
 latents grows with the song. The loop over the clips is the library's.
 
-Finished clips lie on disk, so that a song that was cancelled goes on where it stopped. A run is told by its
-content wherever that can be read: the model's file and options, conditions, noise, sampler, VAE. What holds
-more than data, such as a patched model, is told by a name that it is given here for as long as it lives:
-ComfyUI keeps it between two runs of the same graph.
+Finished clips lie on disk, so that a song that was cancelled goes on where it stopped, and a changed one
+renders what hears the change. A run is told by its content wherever that can be read: the model's file and
+options, conditions, noise, sampler, VAE. What holds more than data, such as a patched model, is told by a
+name that it is given here for as long as it lives: ComfyUI keeps it between two runs of the same graph.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import functools
 import logging
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import comfy.model_management as mm
@@ -33,10 +33,11 @@ from comfy_api.latest import Input, io
 from torch import Tensor, nn
 
 from singer_core.render.clips import Clip
+from singer_core.render.conditioning import own_part
 from singer_core.render.run import SongConditions
 from singer_core.render.seams import shared_noise_rows, steadied
 from singer_core.render.song import FinishedClip, plan_song, render_song
-from singer_core.render.store import FORMAT, ClipStore, clean, fingerprint, work_folder
+from singer_core.render.store import FORMAT, ClipStore, chained, clean, fingerprint, work_folder
 from singer_core.settings import OFFICIAL, SingerOptions
 
 from .conditioning import encode_references
@@ -83,8 +84,9 @@ class SingerSampler(io.ComfyNode):
                     "keep_clips",
                     default=True,
                     advanced=True,
-                    tooltip="Keep finished clips in the system's temporary folder until the song is done: "
-                    "after a cancel the same graph goes on from there. 1 MB a clip at 512 x 512.",
+                    tooltip="Keep finished clips in the system's temporary folder: after a cancel the same "
+                    "graph goes on from there, and a changed song renders what changed. 1 MB a clip at 512 x "
+                    "512.",
                 ),
                 io.Boolean.Input(
                     "finished_only",
@@ -92,7 +94,7 @@ class SingerSampler(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="On: sample nothing, give the clips that a cancelled run of this graph has "
-                    "finished. They are kept.",
+                    "finished.",
                 ),
             ],
             outputs=[
@@ -157,7 +159,7 @@ def sample_song(
 
     options        how the song is cut and held steady; all else is the guider's and the sampler's
     vae            None: frames are carried as latents
-    keep_clips     finished clips wait on disk until the song is done
+    keep_clips     finished clips are kept on disk
     finished_only  nothing is sampled: the song ends with the last clip of an earlier run
     """
     song, whole, mask = _song_of(guider), latent["samples"], latent.get("noise_mask")
@@ -189,9 +191,17 @@ def sample_song(
         return _finite(guider, run, clip)
 
     carry = functools.partial(_carry, song, vae, options.hold_colours)
-    given = (drawn, int(noise.seed), sigmas, whole, mask, options)
-    store = kept_clips(guider, sampler, vae, given, len(plan), for_later=finished_only)
-    with _conditions_kept(guider), store if keep_clips else contextlib.nullcontext() as kept:
+
+    def own(clip: Clip) -> tuple[object, ...]:
+        rows = torch.arange(clip.start, clip.stop).clamp_max(span.stop - 1) - song.start
+        given = [whole, mask, *(value for part in conds.values() for cond in part for value in cond.values())]
+        cut = [value[rows.to(value.device)] for value in given if _has_rows(value, frames)]
+        heard = own_part(song.audio, song.weights, options, clip)
+        return int(noise.seed) + clip.index, drawn[clip.index], heard, cut
+
+    given = (sigmas, options, None if _has_rows(mask, frames) else mask)
+    store = kept_clips(guider, sampler, vae, given, frames, map(own, plan)) if keep_clips else None
+    with _conditions_kept(guider), store or contextlib.nullcontext() as kept:
         asked, device = None if finished_only else sample, mm.intermediate_device()
         return _joined(render_song(span, options, asked, carry, None, kept, song.audio.activity, device))
 
@@ -203,8 +213,8 @@ def _joined(song: Iterator[FinishedClip]) -> Tensor:
         parts.append(done.latents[: done.frames])
     if not parts:
         raise ValueError(
-            "`finished_only` is on, but no clip of this graph is finished: it never ran so far, was changed "
-            "since, or came to its end. Set it off."
+            "`finished_only` is on, but no clip of this graph is finished: it never ran so far, or was "
+            "changed since. Set it off."
         )
     return torch.cat(parts)
 
@@ -305,9 +315,11 @@ def _cut_control(
 
 
 def _rows(value: Any, rows: Tensor, frames: int) -> Any:
-    if isinstance(value, Tensor) and value.ndim > 1 and len(value) == frames:
-        return value[rows.to(value.device)]
-    return value
+    return value[rows.to(value.device)] if _has_rows(value, frames) else value
+
+
+def _has_rows(value: Any, frames: int) -> bool:
+    return isinstance(value, Tensor) and value.ndim > 1 and len(value) == frames
 
 
 @contextlib.contextmanager
@@ -316,29 +328,29 @@ def kept_clips(
     sampler: Sampler,
     vae: VAE | None,
     given: tuple[object, ...],
-    clips: int,
-    for_later: bool = False,
+    frames: int,
+    parts: Iterable[object],
 ) -> Iterator[ClipStore]:
-    """The store of a run, emptied once the run is done, unless its clips are still wanted.
+    """The store of a run.
 
-    given  whatever else determines the latents: tensors, numbers, texts, dataclasses
+    given   what else all clips share: tensors, numbers, texts, dataclasses
+    frames  of the run; tensors of the guider with so many rows are no part of what clips share
+    parts   what each clip has of its own
     """
     root = work_folder()
-    parts = (_guider(guider), _sampler(sampler), _vae(vae))
-    key = fingerprint(FORMAT, "ComfyUI", torch.__version__, parts, given)
-    with ClipStore(root, key, clips) as store:
+    run = (_guider(guider, frames), _sampler(sampler), _vae(vae))
+    shared = fingerprint(FORMAT, "ComfyUI", torch.__version__, run, given)
+    with ClipStore(root, shared, chained(shared, parts)) as store:
         clean(root)  # now that one's own is in use
         yield store
-        if not for_later:
-            store.remove()
 
 
-def _guider(guider: CFGGuider) -> str:
-    """Content of a guider with its model and conditions, else its name."""
+def _guider(guider: CFGGuider, frames: int) -> str:
+    """Content of a guider with its model and what all clips share of its conditions, else its name."""
     if type(guider) not in (CFGGuider, SplitGuider):
         return _named(guider)
     model = _model(guider.model_patcher)
-    conds = {name: [_cond(cond) for cond in part] for name, part in guider.original_conds.items()}
+    conds = {name: [_cond(cond, frames) for cond in part] for name, part in guider.original_conds.items()}
     scales = {name: value for name, value in vars(guider).items() if isinstance(value, (int, float))}
     try:
         return fingerprint(type(guider).__name__, scales, model, guider.model_options, conds)
@@ -367,8 +379,12 @@ def _model(patcher: ModelPatcher) -> object:
     return str(path), state.st_size, state.st_mtime_ns, options, dtype
 
 
-def _cond(cond: Cond) -> Cond:
-    return {key: value for key, value in cond.items() if key != "uuid"}  # drawn anew for every guider
+def _cond(cond: Cond, frames: int) -> Cond:
+    kept = {key: value for key, value in cond.items() if not _has_rows(value, frames)}
+    kept.pop("uuid", None)  # drawn anew for every guider
+    if SONG in kept:
+        kept[SONG] = (kept[SONG].portrait, kept[SONG].references, kept[SONG].brighten)
+    return kept
 
 
 def _sampler(sampler: Sampler) -> object:

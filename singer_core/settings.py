@@ -195,7 +195,7 @@ class MotionResponse:
 
 @dataclass(frozen=True)
 class WorkSettings:
-    """Finished clips are kept until the video is written; the same command goes on from them."""
+    """Finished clips are kept; the same command goes on from them, a changed one uses those it can."""
 
     work_dir: Path | None = setting(
         None,
@@ -516,7 +516,7 @@ class RenderSettings(SingerSettings):
     work: WorkSettings = group(
         WorkSettings,
         "long songs",
-        "finished clips are kept until the video is written; the same command goes on from them",
+        "finished clips are kept; the same command goes on from them, a changed one uses those it can",
     )
     compute: ComputeSettings = group(ComputeSettings, "computing")
     paste_back: bool = setting(False, "Put the rendered crop back into the whole picture.")

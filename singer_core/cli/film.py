@@ -46,17 +46,17 @@ class Film:
     @contextlib.contextmanager
     def opened(self) -> Iterator[Stores]:
         """The store of each section, old renders deleted now that one's own are in use."""
-        from ..render.store import ClipStore, clean, fingerprint
+        from ..render.store import ClipStore, clean
 
         if self.work is None:
             yield [None] * len(self.sections)
             return
         with contextlib.ExitStack() as stack:
-            key = self.pipeline.store_key(self.portrait, self.audio, self.seed, self.weights)
+            shared, song = self.pipeline.shared_key(self.portrait), (self.audio, self.seed, self.weights)
             stores: Stores = []
-            for section, clips in zip(self.sections, self.clips, strict=True):
-                part = fingerprint(key, section.start, section.stop)
-                stores.append(stack.enter_context(ClipStore(self.work, part, clips)))
+            for section in self.sections:
+                keys = self.pipeline.clip_keys(shared, *song, section.span)
+                stores.append(stack.enter_context(ClipStore(self.work, shared, keys)))
             clean(self.work)
             yield stores
 
@@ -106,7 +106,7 @@ def canvas_of(film: Film, paste_back: bool) -> Canvas:
 def write_films(
     films: Sequence[Film], canvas: Canvas, sound: Sequence[Path], out: Path, how: RenderSettings
 ) -> None:
-    """Render what is not finished and write the video; the films' clips are deleted when it is complete.
+    """Render what is not finished and write the video.
 
     The canvas puts the frames of the films together, which are equally long; `sound` is added up.
     """
@@ -135,8 +135,6 @@ def write_films(
         except (KeyboardInterrupt, SystemExit):
             _say_how_to_go_on(films, stores)
             raise
-        if not how.work.partial:
-            _remove(films, stores, how.work)
     print(f"Wrote {out}: {frames} frames at {fps:g} fps.", file=sys.stderr)
 
 
@@ -201,12 +199,3 @@ def _say_how_to_go_on(films: Sequence[Film], stores: Sequence[Stores]) -> None:
         "command goes on from there; with --partial it writes a video of them.",
         file=sys.stderr,
     )
-
-
-def _remove(films: Sequence[Film], stores: Sequence[Stores], settings: WorkSettings) -> None:
-    for store in (store for kept in stores for store in kept if store is not None):
-        store.remove()
-    work = films[0].work
-    if work is not None and settings.work_dir is None:
-        with contextlib.suppress(OSError):  # other renders are in it
-            work.rmdir()

@@ -45,8 +45,8 @@ class Loaded:
 DESCRIPTION = """
 Render PORTRAIT singing SONG. The video (H.264 + AAC) has exactly ceil(seconds * fps) frames and the song's
 own sound; it is written while it is generated, so memory does not grow with the song, and it appears under
-its name only when it is complete. Finished clips are kept until then: after Ctrl-C, a crash or a reboot the
-same command goes on where it was, and gives the same file.
+its name only when it is complete. Finished clips are kept: after Ctrl-C, a crash or a reboot the same command
+goes on where it was, and gives the same file; a changed song renders what changed.
 
 The face comes from --landmarks, or from --face-mask and --lip-mask. Networks that are not named are found,
 told by their content, in --models DIR, SINGER_MODELS, a ComfyUI around this pack and ~/.cache/singer, where

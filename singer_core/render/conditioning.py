@@ -18,6 +18,7 @@ from ..portrait.portrait import Portrait
 from ..settings import SingerOptions
 from .clips import Clip
 from .sampler import branches_for
+from .seams import rest_before
 
 
 class Network(Protocol):
@@ -124,6 +125,16 @@ def clip_conditions(
         sfm_strength=options.sfm_strength,
         sfm_gains=tuple(options.sfm_gains),
     )
+
+
+def own_part(
+    audio: AudioFeatures, weights: Tensor | None, options: SingerOptions, clip: Clip
+) -> tuple[Tensor, Tensor | None, float]:
+    """What a clip has of its own in the song: for its key. Nothing says where in the song it is."""
+    reach = constants.AUDIO_WINDOW // 2
+    heard = torch.arange(clip.start - reach, clip.stop + reach).clamp(0, len(audio.features) - 1)
+    rest = rest_before(audio.activity, clip.start) if clip.index and options.reanchor else 0.0
+    return audio.features[heard], rows_of(weights, clip), rest
 
 
 def rows_of(weights: Tensor | None, clip: Clip) -> Tensor | None:

@@ -27,11 +27,18 @@ from ..network.conditions import ClipConditions
 from ..portrait.portrait import Portrait
 from ..settings import SingerOptions
 from .clips import Clip
-from .conditioning import PortraitConditions, audio_tokens, clip_conditions, portrait_conditions, rows_of
+from .conditioning import (
+    PortraitConditions,
+    audio_tokens,
+    clip_conditions,
+    own_part,
+    portrait_conditions,
+    rows_of,
+)
 from .sampler import NotFiniteError, SpectralWeighting, sample_clip
 from .seams import shared_noise_rows, steadied
 from .song import NAN_REMEDY, plan_song, render_song
-from .store import FORMAT, ClipStore, fingerprint
+from .store import FORMAT, ClipStore, chained, fingerprint
 
 if TYPE_CHECKING:  # diffusers, which ComfyUI's nodes do without
     from ..network.autoencoder import Autoencoder
@@ -130,8 +137,8 @@ class SingerPipeline:
         """The clips of the song in order, each before the next is begun: `audio.frames` pictures in all.
 
         weights  (s, 3) pose, face and lip weight of each frame; None = 1, as trained
-        store    opened under `store_key(...)` of the same arguments: clips that it has are not sampled again,
-                 and the others are saved in it. The clips have the same bits either way
+        store    opened with `shared_key` and `clip_keys` of the same arguments: clips that it has are not
+                 sampled again, and the others are saved in it. The clips have the same bits either way
         span     frames of the song to render; None = all
 
         Raises RuntimeError naming clip and step where the network gives NaN.
@@ -157,22 +164,29 @@ class SingerPipeline:
         """The clips of a song, or of some of its frames."""
         return plan_song(range(audio.frames) if span is None else span, self.options)
 
-    def store_key(
-        self,
-        portrait: Portrait,
-        audio: AudioFeatures,
-        seed: int = constants.DEFAULT_SEED,
-        weights: Tensor | None = None,
-    ) -> str:
-        """What determines every bit of the latents of `render`, hashed: the key of its `ClipStore`.
+    def shared_key(self, portrait: Portrait) -> str:
+        """What all clips of a portrait share, hashed. Reads all weights once.
 
-        A part of the song has the key `fingerprint(key, span.start, span.stop)`. Reads all weights and
-        features once. Not in it: the machine and its number of threads, which may change last bits.
+        Not in it: the machine and its number of threads, which may change last bits.
         """
         pictures = (portrait.image, portrait.region, portrait.masks, portrait.identity)
         networks = (self.network, self.network.architecture, self.network.device.type, self.vae.vae)
-        song = (audio.features, audio.activity if self.options.reanchor else None, audio.frames, audio.fps)
-        return fingerprint(FORMAT, torch.__version__, networks, self.options, pictures, song, weights, seed)
+        return fingerprint(FORMAT, torch.__version__, networks, self.options, pictures)
+
+    def clip_keys(
+        self,
+        shared: str,
+        audio: AudioFeatures,
+        seed: int = constants.DEFAULT_SEED,
+        weights: Tensor | None = None,
+        span: range | None = None,
+    ) -> list[str]:
+        """The key of every clip of `render`: all that determines every bit of its latents, hashed.
+
+        shared  `shared_key` of the portrait
+        """
+        plan = self.plan(audio, span)
+        return chained(shared, ((seed, *own_part(audio, weights, self.options, clip)) for clip in plan))
 
     def _song(
         self,

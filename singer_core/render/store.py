@@ -1,19 +1,22 @@
-"""Finished clips of a render on disk, so that it goes on where it was stopped. Knows tensors, not networks.
+"""Finished clips on disk, found again by whoever needs the same ones. Knows tensors, not networks.
 
-A render lies in a folder named by its key, `fingerprint(...)` of everything that determines its latents: any
-changed input is another folder. Every clip is one file, written under a hidden name, synchronised and
-renamed, with the hash of its content in its metadata; a file that disagrees with its hash is rendered again.
+A clip is a file named by its key, which hashes everything that determines its latents (`chained`):
 
-    with ClipStore(work_folder(), key, clips=len(plan)) as store:
+    key of clip k = fingerprint(shared, key of clip k - 1, own part of clip k)
+
+The shared part (networks, portrait, options) names the folder. What changes in a song changes the keys of the
+clips that hear it and of those behind, and no others. Files are written under a hidden name, synchronised and
+renamed, with the hash of their content in their metadata; one that disagrees with it is rendered again.
+
+    with ClipStore(work_folder(), shared, chained(shared, parts)) as store:
         for clip in plan:
             latents = store.load(clip.index)
             if latents is None:
                 latents = ...
                 store.save(clip.index, latents)
-        store.remove()          # once the video is written
 
-Two renders of one key at once share the folder: their files have the same bytes, so whichever is renamed last
-changes nothing. The folder is removed by the one that ends last.
+Two renders at once may share a folder: files of one key have the same bytes, so whichever is renamed last
+changes nothing. `clean` deletes what was not used for long.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -44,13 +47,13 @@ from . import locks
 
 log = logging.getLogger(__name__)
 
-FORMAT = "1"  # of the files; part of every key
+FORMAT = "2"  # of the files; part of every key
 KEEP_DAYS = 7.0
-KEEP_GIGABYTES = 20.0
+KEEP_GIGABYTES = 8.0
 
-_KEY_LENGTH = 32  # hex digits of the folder's name
+_KEY_LENGTH = 32  # hex digits in the names of folders and files
 _FOLDER = re.compile(rf"[0-9a-f]{{{_KEY_LENGTH}}}")
-_OURS = re.compile(r"\.?clip-\d{6}(-[0-9a-f]{12})?\.safetensors|lock")
+_CLIP = re.compile(r"\.?clip-[0-9a-f]+(-[0-9a-f]{12})?\.safetensors")
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # disk, quota
 _BLOCK = 1 << 22  # values hashed at a time
 
@@ -58,17 +61,16 @@ _BLOCK = 1 << 22  # values hashed at a time
 class ClipStore:
     """Context manager: the finished clips of one render, latents (f, 4, h, w) each.
 
-    root   the folder of all renders, made where missing (see `work_folder`)
-    key    hex digits, `fingerprint` of what determines the latents
-    clips  how many clips the render has
+    root    the folder of all renders, made where missing (see `work_folder`)
+    shared  hex digits, `fingerprint` of what all clips have in common
+    keys    of the clips, see `chained`
 
     A folder without any clip is deleted at the end. Raises PermissionError where it cannot be written to.
     """
 
-    def __init__(self, root: Path, key: str, clips: int) -> None:
-        self.folder = Path(root) / key[:_KEY_LENGTH]
-        self.key = key
-        self.clips = clips
+    def __init__(self, root: Path, shared: str, keys: Sequence[str]) -> None:
+        self.folder = Path(root) / shared[:_KEY_LENGTH]
+        self.keys = keys
         self._lock: IO[bytes] | None = None
 
     def __enter__(self) -> ClipStore:
@@ -85,7 +87,9 @@ class ClipStore:
             for path in self.folder.glob(".clip-*"):
                 path.unlink(missing_ok=True)
         locks.share(self._lock)
-        os.utime(self.folder)
+        for index in range(len(self.keys)):  # wanted: `clean` lets them be
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(self.path(index))
         return self
 
     def __exit__(
@@ -101,7 +105,7 @@ class ClipStore:
 
     def path(self, index: int) -> Path:
         """The file of a clip, there or not."""
-        return self.folder / f"clip-{index:06d}.safetensors"
+        return self.folder / f"clip-{self.keys[index][:_KEY_LENGTH]}.safetensors"
 
     def load(self, index: int) -> Tensor | None:
         """Latents (f, 4, h, w) of a finished clip, on the CPU as they were saved; None where there are none.
@@ -141,24 +145,25 @@ class ClipStore:
         except OSError as error:
             if error.errno not in _FULL:
                 raise
-            left = self.clips - index
+            left = len(self.keys) - index
             raise _no_space(
                 self.folder,
-                f"clip {index + 1} of {self.clips} takes {_megabytes(len(content))}, "
+                f"clip {index + 1} of {len(self.keys)} takes {_megabytes(len(content))}, "
                 f"all that are left {_megabytes(left * len(content))}; {index} finished clips stay",
             ) from error
 
     def finished(self) -> int:
         """How many clips are whole from the first one on, without a gap."""
-        return next((i for i in range(self.clips) if self.load(i) is None), self.clips)
+        count = len(self.keys)
+        return next((i for i in range(count) if self.load(i) is None), count)
 
     def remove(self) -> None:
-        """Delete the render, unless another process is at it too: then that one does."""
+        """Delete the folder's clips, unless another process is at them too: then that one does."""
         if self._lock is not None:
-            _delete_if_alone(self.folder, self._lock)
+            _deleted(self.folder, self._lock)
 
     def _digest(self, index: int, latents: Tensor) -> str:
-        return fingerprint(self.key, index, latents)
+        return fingerprint(self.keys[index], latents)
 
 
 def work_folder(chosen: Path | None = None) -> Path:
@@ -178,21 +183,35 @@ def work_folder(chosen: Path | None = None) -> Path:
 
 
 def clean(root: Path, days: float = KEEP_DAYS, gigabytes: float = KEEP_GIGABYTES) -> list[Path]:
-    """Delete renders that nobody works at: those untouched for `days`, then the oldest beyond `gigabytes`.
+    """Delete clips that nobody wanted for `days`, then the longest unwanted where more than `gigabytes` lie.
 
-    Touches nothing but folders and files of a `ClipStore`. Returns the folders deleted.
+    The latter only in folders where nobody works; folders that are empty then go too. Touches nothing but
+    folders and files of a `ClipStore`. Returns the folders deleted.
     """
-    renders = sorted((touched, size, path) for path, touched, size in _renders(root))
-    total, removed = sum(size for _, size, _ in renders), []
-    oldest = time.time() - days * 86_400
-    for touched, size, path in renders:
-        if touched >= oldest and total <= gigabytes * 1e9:
-            break
-        with contextlib.suppress(OSError), _open_lock(path) as lock:
-            if _delete_if_alone(path, lock):
-                removed.append(path)
+    wanted = sorted((state.st_mtime, state.st_size, path) for path, state in _clips(root))
+    total, oldest = sum(size for _, size, _ in wanted), time.time() - days * 86_400
+    with contextlib.ExitStack() as locked:
+        free = {folder: lock for folder in _folders(root) if (lock := _locked_alone(folder, locked))}
+        for touched, size, path in wanted:
+            if touched < oldest or (total > gigabytes * 1e9 and path.parent in free):
+                path.unlink(missing_ok=True)
                 total -= size
-    return removed
+        empty = [folder for folder in free if not any(folder.glob("clip-*"))]
+        return [folder for folder in empty if _deleted(folder, free[folder])]
+
+
+def chained(shared: str, parts: Iterable[object], before: str | None = None) -> list[str]:
+    """Keys of clips that follow each other.
+
+    shared  of all clips: the folder's
+    parts   what each clip has of its own, as `fingerprint` takes it
+    before  what the first clip follows
+    """
+    keys = []
+    for part in parts:
+        before = fingerprint(shared, before, part)
+        keys.append(before)
+    return keys
 
 
 def fingerprint(*values: object) -> str:
@@ -234,26 +253,36 @@ def _feed(digest: Any, value: object) -> None:
         )
 
 
-def _renders(root: Path) -> Iterator[tuple[Path, float, int]]:
-    """(folder, time of the last change, bytes) of every render in `root`."""
+def _folders(root: Path) -> list[Path]:
     if not root.is_dir():
-        return
-    for folder in root.iterdir():
-        if not (_FOLDER.fullmatch(folder.name) and folder.is_dir()):
-            continue
+        return []
+    return [folder for folder in root.iterdir() if _FOLDER.fullmatch(folder.name) and folder.is_dir()]
+
+
+def _clips(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Every clip in `root`, half-written ones too."""
+    for folder in _folders(root):
         with contextlib.suppress(FileNotFoundError):  # its owner may be deleting it
-            states = [path.stat() for path in (folder, *folder.iterdir())]
-            yield folder, max(state.st_mtime for state in states), sum(state.st_size for state in states)
+            yield from ((path, path.stat()) for path in folder.iterdir() if _CLIP.fullmatch(path.name))
 
 
-def _delete_if_alone(folder: Path, lock: IO[bytes]) -> bool:
+def _locked_alone(folder: Path, locked: contextlib.ExitStack) -> IO[bytes] | None:
+    """The folder's lock, held alone until `locked` closes; None where others work there."""
+    with contextlib.suppress(OSError):
+        lock = locked.enter_context(_open_lock(folder))
+        if locks.take(lock) or not locks.AVAILABLE:
+            return lock
+    return None
+
+
+def _deleted(folder: Path, lock: IO[bytes]) -> bool:
     """Delete a render's own files, and the folder if nothing else is in it; False where others use it."""
     if not locks.take(lock):
         if locks.AVAILABLE:
             return False
         lock.close()  # Windows deletes no open file, which protects those of others
     for path in folder.iterdir():
-        if _OURS.fullmatch(path.name):
+        if path.name == "lock" or _CLIP.fullmatch(path.name):
             path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.rmdir()

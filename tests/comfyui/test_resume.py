@@ -61,8 +61,8 @@ def cancel(song: Song, **run: Any) -> None:
 
 
 def test_a_cancelled_song_goes_on_with_the_same_bits(song, tmp_path):
-    whole = song()()
-    assert list(tmp_path.rglob("clip-*")) == []  # a finished song leaves nothing
+    whole = song()(keep_clips=False)
+    assert list(tmp_path.rglob("clip-*")) == []
     broken = song()
     cancel(broken)
     assert len(list(tmp_path.rglob("clip-*.safetensors"))) == 1
@@ -70,14 +70,31 @@ def test_a_cancelled_song_goes_on_with_the_same_bits(song, tmp_path):
 
 
 def test_it_goes_on_where_every_node_ran_again(song):
-    whole = song()()
+    whole = song()(keep_clips=False)
     cancel(song())
     again = song()  # conditions and guider made anew, as after a restart
     assert torch.equal(again(), whole) and again.runs == 1
+    finished = song()
+    assert torch.equal(finished(), whole) and finished.runs == 0
 
 
-def test_what_a_cancelled_song_has_finished_can_be_had(song, tmp_path):
-    whole = song()()
+def test_a_song_whose_end_changed_samples_its_end(song, pack, model, vae):
+    def conditions(audio, length=0):
+        node = pack("conditioning").SingerConditioning
+        return node.execute(vae, tiny.portrait_of(), audio, 0, length, 2, True).result
+
+    features = tiny.audio_of(12).features
+    before, after = tiny.audio_of(12), dataclasses.replace(tiny.audio_of(12), features=features.clone())
+    after.features[10:] += 1
+    Song(pack, model, lambda _length: conditions(before), vae)()
+    again = Song(pack, model, lambda _length: conditions(after), vae)
+    found = again()
+    assert again.runs == 1
+    assert torch.equal(found, Song(pack, model, lambda _length: conditions(after), vae)(keep_clips=False))
+
+
+def test_what_a_cancelled_song_has_finished_can_be_had(song):
+    whole = song()(keep_clips=False)
     broken = song()
     with pytest.raises(ValueError, match="no clip of this graph is finished"):
         broken(finished_only=True)
@@ -85,7 +102,6 @@ def test_what_a_cancelled_song_has_finished_can_be_had(song, tmp_path):
     for _ in range(2):  # they stay
         assert torch.equal(broken(finished_only=True), whole[:4]) and broken.runs == 0
     assert torch.equal(broken(), whole) and broken.runs == 1
-    assert list(tmp_path.rglob("clip-*")) == []
 
 
 @pytest.mark.parametrize("change", ["seed", "steps", "cfg", "options", "vae"])

@@ -12,7 +12,7 @@ from singer_core.network.backbone import SingerNetwork
 from singer_core.network.checkpoint import load_network, open_checkpoint
 from singer_core.render.pipeline import SingerPipeline
 from singer_core.render.store import ClipStore
-from singer_core.settings import MODES, OFFICIAL
+from singer_core.settings import MODES
 
 QUICK = {"steps": 1, "clip_frames": 4, "motion_frames": 2, "overlap": 0}
 SONG = dataclasses.replace(tiny.audio_of(12), activity=torch.zeros(12))
@@ -24,14 +24,17 @@ def pipeline_of(network, vae, mode="official", **changes) -> SingerPipeline:
     return SingerPipeline(network, vae, MODES[mode].but(**{**QUICK, "overlap": overlap, **changes}))
 
 
-def stored(root, pipeline, key=None) -> ClipStore:
-    return ClipStore(root, key or pipeline.store_key(PORTRAIT, SONG), len(pipeline.plan(SONG)))
+def keys_of(pipeline, portrait=PORTRAIT, song=SONG, **given) -> list[str]:
+    return pipeline.clip_keys(pipeline.shared_key(portrait), song, **given)
 
 
-def film(pipeline, store=None, sampled=None, **arguments):
-    """Pictures; `sampled` collects clips whose first step ran, which is their last here too."""
+def stored(root, pipeline, song=SONG, **given) -> ClipStore:
+    return ClipStore(root, pipeline.shared_key(PORTRAIT), keys_of(pipeline, song=song, **given))
+
+
+def film(pipeline, store=None, song=SONG, **arguments):
     with torch.no_grad():
-        clips = pipeline.render(PORTRAIT, SONG, store=store, **arguments)
+        clips = pipeline.render(PORTRAIT, song, store=store, **arguments)
         return [clip.pictures.clone() for clip in clips]
 
 
@@ -111,6 +114,50 @@ def test_an_interrupt_takes_effect_within_a_step_and_keeps_what_was_finished(
     assert store.finished() == 1
 
 
+def changed_from(first: int) -> torch.Tensor:
+    features = SONG.features.clone()
+    features[first:] += 1
+    return features
+
+
+def with_a_verse(frames: int) -> torch.Tensor:
+    return torch.cat([SONG.features, tiny.audio_of(frames, seed=1).features])
+
+
+# name -> (song, more, which of its clips of four frames are new): a frame hears two frames to each side
+CHANGES = {
+    "another end": ({"features": changed_from(8)}, {}, [1, 2]),
+    "another end that the middle does not hear": ({"features": changed_from(10)}, {}, [2]),
+    "a verse more": ({"features": with_a_verse(8), "frames": 20}, {}, [2, 3, 4]),
+    "a shorter song": ({"frames": 8}, {}, []),
+    "weights": ({}, {"weights": torch.ones(12, 3).index_fill(0, torch.arange(8, 12), 0.5)}, [2]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_song_renders_what_hears_the_change(tmp_path, tiny_network, tiny_vae, change, counted):
+    changes, more, new = CHANGES[change]
+    pipeline, song = pipeline_of(tiny_network, tiny_vae), dataclasses.replace(SONG, **changes)
+    before = {"weights": torch.ones(12, 3)} if more else {}
+    with stored(tmp_path, pipeline, **before) as store:
+        film(pipeline, store, **before)
+    counted.clear()
+    with stored(tmp_path, pipeline, song, **more) as store:
+        missing = [clip.index for clip in pipeline.plan(song) if store.load(clip.index) is None]
+        found = film(pipeline, store, song, **more)
+    assert missing == new and len(counted) == len(new)
+    expected = film(pipeline, None, song, **more)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_sections_are_found_wherever_they_lie_in_the_song(tiny_network, tiny_vae):
+    pipeline = pipeline_of(tiny_network, tiny_vae)
+    moved = dataclasses.replace(SONG, features=torch.cat([with_a_verse(4)[12:], SONG.features]), frames=16)
+    inner = keys_of(pipeline, song=SONG, span=range(2, 10))
+    assert keys_of(pipeline, song=moved, span=range(6, 14)) == inner
+    assert not set(keys_of(pipeline, song=moved, span=range(5, 13))) & set(inner)
+
+
 def test_every_input_is_in_the_key(tiny_checkpoint, tiny_network, tiny_vae):
     pipeline = pipeline_of(tiny_network, tiny_vae)
     other_network = load_network(open_checkpoint(tiny_checkpoint))
@@ -118,35 +165,36 @@ def test_every_input_is_in_the_key(tiny_checkpoint, tiny_network, tiny_vae):
         next(other_network.adapter.multi_scale_spectral.parameters()).view(-1)[0] += 1e-3
     half = load_network(open_checkpoint(tiny_checkpoint), torch.bfloat16)
     keys = [
-        pipeline.store_key(PORTRAIT, SONG),
-        dataclasses.replace(pipeline, network=other_network).store_key(PORTRAIT, SONG),
-        dataclasses.replace(pipeline, network=half).store_key(PORTRAIT, SONG),
-        dataclasses.replace(pipeline, options=OFFICIAL.but(steps=2)).store_key(PORTRAIT, SONG),
-        pipeline.store_key(PORTRAIT, SONG, seed=1),
-        pipeline.store_key(PORTRAIT, SONG, weights=torch.ones(12, 3)),
-        pipeline.store_key(PORTRAIT, SONG, weights=torch.ones(12, 3) * 1.01),
+        keys_of(pipeline),
+        keys_of(dataclasses.replace(pipeline, network=other_network)),
+        keys_of(dataclasses.replace(pipeline, network=half)),
+        keys_of(dataclasses.replace(pipeline, options=pipeline.options.but(steps=2))),
+        keys_of(pipeline, seed=1),
+        keys_of(pipeline, weights=torch.ones(12, 3)),
+        keys_of(pipeline, weights=torch.ones(12, 3) * 1.01),
+        keys_of(pipeline, song=dataclasses.replace(SONG, features=SONG.features + 1e-6)),
     ]
     for name in ("image", "region"):
         changed = getattr(PORTRAIT, name).clone()
         changed.view(-1)[7] += 1 / 255
-        keys.append(pipeline.store_key(dataclasses.replace(PORTRAIT, **{name: changed}), SONG))
+        keys.append(keys_of(pipeline, dataclasses.replace(PORTRAIT, **{name: changed})))
     masks = (*PORTRAIT.masks[:3], PORTRAIT.masks[3] * 0.99)
-    keys.append(pipeline.store_key(dataclasses.replace(PORTRAIT, masks=masks), SONG))
-    keys.append(pipeline.store_key(dataclasses.replace(PORTRAIT, identity=None), SONG))
-    for changes in ({"features": SONG.features + 1e-6}, {"frames": 11}, {"fps": 30.0}):
-        keys.append(pipeline.store_key(PORTRAIT, dataclasses.replace(SONG, **changes)))
-    assert len(set(keys)) == len(keys)
-    assert pipeline.store_key(PORTRAIT, SONG) == keys[0]
+    keys.append(keys_of(pipeline, dataclasses.replace(PORTRAIT, masks=masks)))
+    keys.append(keys_of(pipeline, dataclasses.replace(PORTRAIT, identity=None)))
+    assert len({key for song in keys for key in song}) == 3 * len(keys)
+    assert keys_of(pipeline) == keys[0]
 
 
 def test_what_the_network_is_not_told_is_not_in_the_key(tiny_network, tiny_vae):
-    """The whole picture, for paste-back, and activity that no option asks for."""
+    """The whole picture, for paste-back; activity that no option asks for; clock and end of the video."""
     pipeline = pipeline_of(tiny_network, tiny_vae)
     pasted = dataclasses.replace(PORTRAIT, original=torch.zeros(3, 8, 8))
     deaf = dataclasses.replace(SONG, activity=None)
-    assert pipeline.store_key(pasted, deaf) == pipeline.store_key(PORTRAIT, SONG)
+    assert keys_of(pipeline, pasted, deaf) == keys_of(pipeline)
+    assert keys_of(pipeline, song=dataclasses.replace(SONG, frames=11, fps=30.0)) == keys_of(pipeline)
     anchored = pipeline_of(tiny_network, tiny_vae, reanchor=1.0)
-    assert anchored.store_key(PORTRAIT, deaf) != anchored.store_key(PORTRAIT, SONG)
+    assert keys_of(anchored, song=deaf)[0] == keys_of(anchored)[0]
+    assert not set(keys_of(anchored, song=deaf)[1:]) & set(keys_of(anchored))
 
 
 # options that keep long songs steady, in the pipeline

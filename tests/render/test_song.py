@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from singer_core.render.song import render_song
-from singer_core.render.store import ClipStore
+from singer_core.render.store import ClipStore, chained
 from singer_core.settings import OFFICIAL
 
 
@@ -19,7 +19,7 @@ def test_a_clip_of_nan_ends_the_song_there_and_is_not_stored(tmp_path):
         latents[3, 0, 0, 0] = torch.nan if clip.index == 1 else 0
         return latents
 
-    with ClipStore(tmp_path, "key", 4) as store:
+    with ClipStore(tmp_path, "key", chained("key", range(4))) as store:
         song = render_song(range(16), options, sample, lambda latents, rest: latents, store=store)
         assert next(song).clip.index == 0
         with pytest.raises(RuntimeError, match=r"Clip 2 \(frames 4 to 8\) came out as NaN or Inf"):

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from singer_core.render import store as stores
-from singer_core.render.store import ClipStore, clean, fingerprint, work_folder
+from singer_core.render.store import ClipStore, chained, clean, fingerprint, work_folder
 from singer_core.settings import OFFICIAL
 
 KEY = fingerprint("a render")
@@ -22,7 +22,7 @@ CLIP = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 def opened(root, key=KEY, clips=3) -> ClipStore:
-    return ClipStore(root, key, clips)
+    return ClipStore(root, key, chained(key, range(clips)))
 
 
 def filled(root, key=KEY, clips=3) -> ClipStore:
@@ -42,7 +42,7 @@ def test_what_was_saved_is_loaded_bit_for_bit(tmp_path, dtype):
         assert again.dtype == dtype
         assert torch.equal(again, latents)
         assert store.load(0) is None
-    assert sorted(path.name for path in store.folder.iterdir()) == ["clip-000001.safetensors", "lock"]
+    assert sorted(path.name for path in store.folder.iterdir()) == [store.path(1).name, "lock"]
 
 
 def test_a_file_takes_little_more_than_its_latents(tmp_path):
@@ -108,7 +108,7 @@ def test_a_full_disk_names_the_space_and_keeps_the_finished_clips(tmp_path, monk
             store.save(1, CLIP)
         assert said.value.errno == errno.ENOSPC
         assert str(store.folder) in str(said.value)
-        assert sorted(path.name for path in store.folder.iterdir()) == ["clip-000000.safetensors", "lock"]
+        assert sorted(path.name for path in store.folder.iterdir()) == [store.path(0).name, "lock"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a folder in which even root cannot create a file")
@@ -120,7 +120,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused():
 HOLD = """
 import sys, pathlib
 from singer_core.render.store import ClipStore
-with ClipStore(pathlib.Path(sys.argv[1]), sys.argv[2], 3):
+with ClipStore(pathlib.Path(sys.argv[1]), sys.argv[2], []):
     print("open", flush=True)
     sys.stdin.read()
 """
@@ -169,16 +169,37 @@ def age(store: ClipStore, days: float) -> None:
         os.utime(path, (then, then))
 
 
-def test_old_renders_go_and_then_the_oldest_of_too_many(tmp_path):
+def test_old_clips_go_and_then_the_oldest_of_too_many(tmp_path):
     renders = [filled(tmp_path, fingerprint(name)) for name in "abcd"]
     for store, days in zip(renders, (9, 3, 2, 1), strict=True):
         age(store, days)
-    size = sum(path.stat().st_size for path in renders[3].folder.iterdir()) + 4096
+    size = sum(path.stat().st_size for path in renders[3].folder.iterdir())
     assert clean(tmp_path / "nowhere") == []
     assert clean(tmp_path) == [renders[0].folder]
     assert clean(tmp_path) == []
-    assert clean(tmp_path, gigabytes=2.5 * size / 1e9) == [renders[1].folder]
+    assert clean(tmp_path, gigabytes=2 * size / 1e9) == [renders[1].folder]
     assert renders[2].finished() == renders[3].finished() == 3
+
+
+def test_in_a_folder_at_work_old_clips_of_others_go_and_those_that_are_wanted_stay(tmp_path):
+    store, other = filled(tmp_path), fingerprint("another song of the same singer")
+    with ClipStore(tmp_path, KEY, chained(other, range(2))) as second:
+        second.save(0, CLIP)
+    age(store, 1)
+    with opened(tmp_path):
+        assert clean(tmp_path, gigabytes=0) == []
+        assert store.finished() == 3 and second.finished() == 1
+    age(store, 9)
+    with second:
+        clean(tmp_path)
+        assert store.finished() == 0 and second.finished() == 1
+
+
+def test_a_clip_has_the_same_key_wherever_it_follows_the_same_clips():
+    keys = chained(KEY, "abcd")
+    assert len({*keys, *chained(fingerprint("other"), "abcd")}) == 8
+    assert chained(KEY, "abxd")[:2] == keys[:2] and not {*chained(KEY, "abxd")[2:]} & {*keys}
+    assert chained(KEY, "cd", keys[1]) == keys[2:]
 
 
 def test_cleaning_touches_nothing_that_is_not_a_render(tmp_path):
