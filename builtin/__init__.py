@@ -6,7 +6,7 @@ learning.py     rates and states of the small networks trained here
 drawn.py        data sets of both; pictures.py single pictures of both
 steps.py        what `python -m builtin` runs
 vae.py          the built-in model's VAE
-finder/         a face finder, not shipped before it is trained
+finder.py       trains the face finder of singer_core/portrait/finder.py
 held_out.py     people never trained on: renders and measures of them
 study.py, ablation.py, model_card.py, films.py   what docs/study.md and docs/model_card.md say
 demo_material.py   portrait and song of `singer demo`

@@ -38,10 +38,10 @@ from singer_core.training.dataset import DESCRIPTION
 from singer_core.training.trainer import Trainer
 from singer_core.weights import open_weights, save_weights
 
+from . import finder as finding
 from . import held_out as h
 from .drawn import DataSet, DrawnWorld, People, draw_dataset
 from .faces import Faces, read_faces
-from .finder import train as finding
 from .reader import FaceReader
 from .vae import VaeRecipe, make_vae
 

@@ -8,16 +8,16 @@ import comfy.model_management as mm
 import folder_paths
 import torch
 from comfy.model_patcher import ModelPatcher
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 from PIL import Image
 from torch import Tensor
 
 from singer_core.portrait.identity import embed_face, load_identity
 from singer_core.portrait.image import from_tensor, to_tensor
-from singer_core.portrait.landmarks import FaceLandmarks
+from singer_core.portrait.landmarks import FaceLandmarks, SeveralFacesError
 from singer_core.portrait.masks import MaskOptions
 from singer_core.portrait.portrait import Portrait, prepare_portrait
-from singer_core.portrait.preview import overlay
+from singer_core.portrait.preview import numbered, overlay
 from singer_core.settings import PortraitSettings
 
 from . import folders
@@ -68,7 +68,8 @@ class SingerPortrait(io.ComfyNode):
                 FaceLandmarksType.Input(
                     "face_landmarks",
                     optional=True,
-                    tooltip="478 points of `Detect Face Landmarks (MediaPipe)` on this picture, in pixels.",
+                    tooltip="478 points of `Detect Face Landmarks (MediaPipe)` on this picture, in pixels. "
+                    "Without points and masks the node finds the face itself.",
                 ),
                 io.Mask.Input(
                     "face_mask",
@@ -83,8 +84,8 @@ class SingerPortrait(io.ComfyNode):
                 SingerIdentity.Input(
                     "identity_model",
                     optional=True,
-                    tooltip="Of `Load SINGER Identity Model`; needs `face_landmarks`. Without it the "
-                    "likeness is weaker.",
+                    tooltip="Of `Load SINGER Identity Model`; does not read a face that only masks tell of. "
+                    "Without it the likeness is weaker.",
                 ),
                 _side("width", "Width of the crop in pixels, a multiple of 64."),
                 _side("height", "Height of the crop in pixels, a multiple of 64."),
@@ -118,10 +119,18 @@ class SingerPortrait(io.ComfyNode):
         identity_model: IdentityModel | None = None,
     ) -> io.NodeOutput:
         face = Face(face_landmarks, face_mask, lip_mask, None if face_index < 0 else face_index)
-        portrait = portrait_of(image, (height, width), face, identity_model, crop, margin, lip_height)
-        return io.NodeOutput(
-            portrait, to_tensor(overlay(portrait)).permute(1, 2, 0)[None]
-        )  # C H W -> 1 H W C
+        try:
+            portrait = portrait_of(image, (height, width), face, identity_model, crop, margin, lip_height)
+        except SeveralFacesError as error:
+            shown = _picture(numbered(from_tensor(image[0].permute(2, 0, 1)), error.faces))  # H W C -> C H W
+            return io.NodeOutput(None, None, ui=ui.PreviewImage(shown, cls=cls), block_execution=str(error))
+        overview = _picture(overlay(portrait))
+        return io.NodeOutput(portrait, overview, ui=ui.PreviewImage(overview, cls=cls))
+
+
+def _picture(image: Image.Image) -> Tensor:
+    """An IMAGE (1, H, W, 3)."""
+    return to_tensor(image).permute(1, 2, 0)[None]  # C H W -> 1 H W C
 
 
 def _side(name: str, tooltip: str) -> io.Input:

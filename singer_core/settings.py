@@ -35,7 +35,7 @@ Carry = Literal["pixels", "latents"]
 ClipNoise = Literal["fresh", "shared"]
 Solver = Literal["ddim", "dpmpp_2m", "unipc"]
 Crop = Literal["face", "center", "squash"]
-Detector = Literal["none", "insightface"]
+Detector = Literal["finder", "insightface"]
 Separator = Literal["kim_vocal_2", "hdemucs", "mel_band_roformer", "none"]
 Mode = Literal["official", "paper", "enhanced"]
 Preset = Literal["quality", "balanced", "fast"]
@@ -105,14 +105,16 @@ class PortraitSettings:
         None, "JSON with the 478-point face mesh of each face (docs/portrait.md)."
     )
     detector: Detector = setting(
-        "none", "Finds the face without --landmarks; insightface must be installed, with its models."
+        "finder",
+        "Finds the face where neither landmarks nor both masks are given; insightface must be installed, "
+        "with its models.",
     )
     insightface: Path | None = setting(
         None, "Its models are in DIR/models (default: ~/.insightface).", metavar="DIR"
     )
     face_index: int = setting(
         -1,
-        "Which of several faces sings, from 0 in the landmarks' order; -1 = the only one.",
+        "Which of several faces sings, from 0 in the landmarks' order or from the left; -1 = the only one.",
         (-1, 63),
         expert=True,
     )

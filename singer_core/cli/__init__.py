@@ -34,9 +34,9 @@ EPILOG = """
 examples:
   singer demo
   singer info net.pth
-  singer prepare portrait.png song.mp3 --landmarks face.json --out prepared
+  singer prepare portrait.png song.mp3 --out prepared
   singer sing portrait.png song.mp3 --checkpoint net.pth --vae sd-vae-ft-mse.safetensors \\
-      --wav2vec2 wav2vec2-base-960h --landmarks face.json --out singing.mp4
+      --wav2vec2 wav2vec2-base-960h --out singing.mp4
 
 exit status: 0 success, 1 a check failed, 2 bad input or a file that cannot be used, 130 interrupted,
 3 `evaluate --strict` lacks a file or package.

@@ -13,15 +13,13 @@ from . import sing
 DESCRIPTION = """
 Let the built-in model sing: 5 seconds at 25 frames a second, without any download. The model is small
 (128 x 128 pixels) and knows drawn faces; docs/model_card.md says what to expect of it.
-
-Another picture needs its face: --landmarks, or --face-mask and --lip-mask.
 """
 
 EPILOG = """
 example:
   singer demo
   singer demo --audio my-song.mp3 --steps 20 --out my-song.mp4
-  singer demo --image me.png --landmarks me.json
+  singer demo --image me.png
 """
 
 

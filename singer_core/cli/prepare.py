@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from ..files import renamed_on_success
 from ..settings import PortraitSettings, SongSettings, group, required, setting
 from . import inputs
 
 if TYPE_CHECKING:
     import torch
+
+    from ..portrait.portrait import Portrait
 
 Made = TypeVar("Made")
 
@@ -38,12 +41,11 @@ class Arguments:
 def run(given: Arguments) -> int:
     from ..audio.features import frame_count
     from ..audio.waveform import probe_audio, write_wave
-    from ..constants import DEFAULT_SIZE
     from ..files import write_text
     from ..portrait.preview import write_preview
 
     info = probe_audio(given.song)
-    portrait = inputs.read_portrait(given.portrait, given.look, given.look.size or DEFAULT_SIZE)
+    portrait = _portrait(given)
     song = inputs.read_song(given.song, given.sound, inputs.choose_device(given.device))
     beats = _optional("beats", lambda: _beats(song))
     given.out.mkdir(parents=True, exist_ok=True)
@@ -65,6 +67,23 @@ def run(given: Arguments) -> int:
     written.append(_optional("song.png", lambda: _plot(given, song, beats)))
     print("\n".join(str(path) for path in written if path is not None))
     return 0
+
+
+def _portrait(given: Arguments) -> Portrait:
+    """The prepared portrait; of several faces a picture with their numbers, and the error that wants one."""
+    from ..constants import DEFAULT_SIZE
+    from ..portrait.image import read_picture
+    from ..portrait.landmarks import SeveralFacesError
+    from ..portrait.preview import numbered
+
+    try:
+        return inputs.read_portrait(given.portrait, given.look, given.look.size or DEFAULT_SIZE)
+    except SeveralFacesError as error:
+        given.out.mkdir(parents=True, exist_ok=True)
+        path = given.out / "faces.png"
+        with renamed_on_success(path) as temporary:
+            numbered(read_picture(given.portrait).image, error.faces).save(temporary, format="PNG")
+        raise ValueError(f"{error} {path} shows their numbers.") from error
 
 
 def _beats(song: inputs.Song) -> torch.Tensor:

@@ -48,9 +48,9 @@ own sound; it is written while it is generated, so memory does not grow with the
 its name only when it is complete. Finished clips are kept: after Ctrl-C, a crash or a reboot the same command
 goes on where it was, and gives the same file; a changed song renders what changed.
 
-The face comes from --landmarks, or from --face-mask and --lip-mask. Networks that are not named are found,
-told by their content, in --models DIR, SINGER_MODELS, a ComfyUI around this pack and ~/.cache/singer, where
-`singer download` puts them; where there are none, the small built-in model sings.
+The face is found, unless --landmarks or --face-mask and --lip-mask say where it is. Networks that are not
+named are found, told by their content, in --models DIR, SINGER_MODELS, a ComfyUI around this pack and
+~/.cache/singer, where `singer download` puts them; where there are none, the small built-in model sings.
 """
 
 EPILOG = """
@@ -73,9 +73,9 @@ files (README.md says where to get them):
   --wav2vec2    wav2vec2-base-960h: a folder or a file; small models read log-mel energies and need none
 
 examples:
-  singer sing portrait.png song.mp3 --landmarks face.json
+  singer sing portrait.png song.mp3
   singer sing portrait.png song.mp3 --checkpoint net.pth --vae sd-vae-ft-mse.safetensors \\
-      --wav2vec2 wav2vec2-base-960h --landmarks face.json --mode enhanced --steps 20 --out singing.mp4
+      --wav2vec2 wav2vec2-base-960h --mode enhanced --steps 20 --out singing.mp4
 """
 
 

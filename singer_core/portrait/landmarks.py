@@ -68,24 +68,44 @@ class FaceLandmarks:
         """(5, 2) eyes, nose, mouth corners for the identity alignment."""
         return self.points.numpy()[list(FIVE)]
 
+    @property
+    def turn(self) -> float:
+        """How far the nose lies beside the middle of the eyes, in distances of the eyes; 0 = frontal."""
+        left, right, nose = self.five[:3]
+        across = right - left
+        return float((nose - (left + right) / 2) @ across / max(float(across @ across), 1e-9))
+
     def moved(self, left: float, top: float) -> FaceLandmarks:
         """The same face in a crop whose corner is at (left, top)."""
         return FaceLandmarks(self.points - torch.tensor([left, top], dtype=torch.float32))
 
 
+class SeveralFacesError(ValueError):
+    """It was not said which of several `faces` sings."""
+
+    def __init__(self, faces: Sequence[FaceLandmarks]) -> None:
+        self.faces = faces
+        places = [(index, *face.silhouette.mean(axis=0)) for index, face in enumerate(faces)]
+        listed = ", ".join(f"{index} at {x:.0f}, {y:.0f}" for index, x, y in places)
+        super().__init__(
+            f"Found {len(faces)} faces; SINGER needs one. Set `face_index` (0 to {len(faces) - 1}; their "
+            f"middles in pixels: {listed}) or give masks."
+        )
+
+
 def choose_face(faces: Sequence[FaceLandmarks], face_index: int | None) -> FaceLandmarks:
-    """The one face, or the one asked for; ValueError for none, several without an index, a wrong index."""
+    """The one face, or the one asked for.
+
+    ValueError for none or a wrong index, `SeveralFacesError` for several without an index.
+    """
     if not faces:
         raise ValueError(
-            "Found no face; SINGER needs one. Give `face_mask` and `lip_mask` instead, use a larger or more "
-            "frontal picture, or leave more room around the face."
+            "Found no face; SINGER needs one. Give landmarks, or `face_mask` and `lip_mask`, use a larger or "
+            "more frontal picture, or leave more room around the face."
         )
     if face_index is None:
         if len(faces) > 1:
-            raise ValueError(
-                f"Found {len(faces)} faces; SINGER needs one. Set `face_index` (0 to {len(faces) - 1}, in "
-                "the landmarks' order) or give masks."
-            )
+            raise SeveralFacesError(faces)
         return faces[0]
     if not 0 <= face_index < len(faces):
         raise ValueError(

@@ -12,6 +12,7 @@ from PIL import Image
 
 from . import crop as crops
 from . import masks as m
+from .finder import SHIPPED, find_faces, load_finder
 from .image import Picture, from_tensor, to_picture, to_tensor
 from .landmarks import FaceLandmarks, choose_face
 
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 CROPS = ("face", "center", "squash")
 MARGIN = 0.4  # the face fills 1 / (1 + 2 * 0.4) = 56 % of the frame; Hallo's advice is 50-70 %
+SMALL_FACE = 96  # pixels of a face's longer side; smaller ones are soft at the network's size
+PROFILE = 0.45  # |turn| from which a face counts as turned away; 0.3 is about 25 degrees
 NETWORK_STEP = 64  # image pixels per pixel of the UNet's deepest level
 
 MaskLike = torch.Tensor | np.ndarray | Image.Image
@@ -70,7 +73,8 @@ def prepare_portrait(
     """Crop a picture and make its masks for frames of `size` (H, W), multiples of 64.
 
     image                RGB picture, `Picture`, or (3, H0, W0) in [0, 1]
-    landmarks            faces found on the whole picture; several need `face_index`
+    landmarks            faces found on the whole picture; several need `face_index`. None = those of
+                         the finder that ships, where not both masks are given
     face_mask, lip_mask  (H0, W0), floats in [0, 1] or uint8: used as they are instead of the landmarks' boxes
     identity             (e,) embedding of the face, or what makes it of picture and face; None = none
     crop                 "face": around the face with `margin` (in longer sides of the face box) on each side;
@@ -78,9 +82,9 @@ def prepare_portrait(
                          stretched to `size`, as the authors do
     options              mask shapes; None = `MaskOptions()`, with the authors' edge cases for "squash"
 
-    Raises ValueError where neither landmarks nor both masks are given, where a mask does not fit the picture
-    or is empty, where the face lies outside the picture or the crop, and where an identity is to be made of a
-    face that only masks tell of.
+    Raises ValueError where there is no face or several, where a mask does not fit the picture or is empty,
+    where the face lies outside the picture or the crop, and where an identity is to be made of a face that
+    only masks tell of.
     """
     picture = _as_picture(image)
     _check(size, crop, margin)
@@ -89,7 +93,7 @@ def prepare_portrait(
     user_face, user_lip = (
         _user_mask(v, n, original_size) for v, n in ((face_mask, "face_mask"), (lip_mask, "lip_mask"))
     )
-    face = _face(landmarks, face_index, user_face, user_lip, original_size)
+    face = _face(picture.image, landmarks, face_index, user_face, user_lip)
     transform = _transform(crop, margin, size, original_size, face, user_face)
     hard = _hard_masks(face, user_face, user_lip, transform, options)
     stages = m.separate(*hard, options)
@@ -172,11 +176,11 @@ def _levels(mask: MaskLike, name: str) -> m.Mask:
 
 
 def _face(
+    image: Image.Image,
     landmarks: FaceLandmarks | Sequence[FaceLandmarks] | None,
     face_index: int | None,
     face_mask: m.Mask | None,
     lip_mask: m.Mask | None,
-    size: tuple[int, int],
 ) -> FaceLandmarks | None:
     """The chosen face; None where both masks are given and landmarks do not name one."""
     both = face_mask is not None and lip_mask is not None
@@ -184,19 +188,30 @@ def _face(
     if both and (not faces or (len(faces) > 1 and face_index is None)):
         return None
     if landmarks is None:
-        given = {"`face_mask`": face_mask, "`lip_mask`": lip_mask}
-        missing = [name for name, mask in given.items() if mask is None]
-        raise ValueError(
-            "SINGER needs to know where the face is: there are no landmarks and no "
-            f"{' and no '.join(missing)}. Give landmarks, or both masks."
-        )
+        faces = [found.landmarks for found in find_faces(image, load_finder(SHIPPED))]
     face = choose_face(faces, face_index)
-    if not _mouth_inside(face, (0, 0, size[1], size[0])):
+    if not _mouth_inside(face, (0, 0, *image.size)):
         raise ValueError(
-            f"The mouth of the face lies outside the picture of {size[1]} x {size[0]}. SINGER needs a "
-            "visible mouth, and landmarks of this picture, upright and uncropped."
+            f"The mouth of the face lies outside the picture of {image.width} x {image.height}. SINGER needs "
+            "a visible mouth, and landmarks of this picture, upright and uncropped."
         )
+    _warn_of_poor_views(face)
     return face
+
+
+def _warn_of_poor_views(face: FaceLandmarks) -> None:
+    """Portraits that a model for frontal faces cannot do well."""
+    side = float(np.ptp(face.silhouette, axis=0).max())
+    if side < SMALL_FACE:
+        logger.warning(
+            "The face is %.0f pixels large; %d and more give a sharp one. Take a larger picture.",
+            side,
+            SMALL_FACE,
+        )
+    if abs(face.turn) > PROFILE:
+        logger.warning(
+            "The face is turned away; the network sings frontal ones best. Take a frontal picture."
+        )
 
 
 def _mouth_inside(face: FaceLandmarks, box: m.Box) -> bool:

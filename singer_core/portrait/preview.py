@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
 import torch
 from einops import repeat
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from ..files import renamed_on_success, write_text
 from .image import from_tensor
-from .masks import LATENT_SCALE
+from .landmarks import FaceLandmarks
+from .masks import LATENT_SCALE, bounding_box
 from .portrait import Portrait
 
 TINTS = {"face": (0.15, 0.75, 0.35), "lip": (0.95, 0.15, 0.3)}  # RGB
@@ -38,6 +40,18 @@ def overlay(portrait: Portrait) -> Image.Image:
     both.paste(panel, (0, 0))
     both.paste(crop, (width, 0))
     return both
+
+
+def numbered(image: Image.Image, faces: Sequence[FaceLandmarks]) -> Image.Image:
+    """A copy of the picture with a box and the `face_index` on every face."""
+    shown = image.convert("RGB")
+    pen = ImageDraw.Draw(shown)
+    for index, face in enumerate(faces):
+        left, top, right, bottom = bounding_box(face.silhouette)
+        pen.rectangle((left, top, right, bottom), outline=OUTLINE, width=max(2, (right - left) // 40))
+        size = max(16, (bottom - top) // 3)
+        pen.text((left + size / 4, top), str(index), fill=OUTLINE, font=ImageFont.load_default(size))
+    return shown
 
 
 def write_preview(portrait: Portrait, folder: str | PathLike[str]) -> list[Path]:

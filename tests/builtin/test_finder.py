@@ -10,8 +10,8 @@ from PIL import Image
 
 pytest.importorskip("skia")
 
-from builtin.finder import find as f
-from builtin.finder import train as b
+from builtin import finder as b
+from singer_core.portrait import finder as f
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,13 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from PIL import Image
 
 from singer_core.audio import scratch
 from singer_core.audio.separation import SEPARATORS
 from singer_core.audio.waveform import Waveform
+from singer_core.demo import files
+from singer_core.portrait.image import to_tensor
 from singer_core.portrait.landmarks import LIPS, POINTS, SILHOUETTE
 from singer_core.settings import MODES, MsmInput
 
@@ -179,6 +182,13 @@ def landmarks(width: int, height: int) -> dict[str, Any]:
 PORTRAIT = {"width": 128, "height": 128, "crop": "face", "margin": 0.4, "face_index": -1, "lip_height": 0.0}
 
 
+@pytest.fixture
+def drawn_singer() -> torch.Tensor:
+    """The built-in singer as an IMAGE."""
+    with Image.open(files.PORTRAIT) as opened:
+        return to_tensor(opened.convert("RGB")).permute(1, 2, 0)[None]  # C H W -> 1 H W C
+
+
 def picture(height: int = 160, width: int = 200) -> torch.Tensor:
     return torch.rand(1, height, width, 3, generator=torch.Generator().manual_seed(0))
 
@@ -225,10 +235,26 @@ def test_unusable_portraits_are_named(pack):
         node.execute(picture().repeat(2, 1, 1, 1), **PORTRAIT)
     with pytest.raises(ValueError, match="`face_landmarks` are of 1 pictures of 100 x 160"):
         node.execute(picture(), **PORTRAIT, face_landmarks=landmarks(100, 160))
-    with pytest.raises(ValueError, match="SINGER needs to know where the face is"):
+    with pytest.raises(ValueError, match="Found no face"):
         node.execute(picture(), **PORTRAIT)
     with pytest.raises(ValueError, match="multiples of 64"):
         node.execute(picture(), **{**PORTRAIT, "width": 100}, face_landmarks=landmarks(200, 160))
+
+
+def test_the_face_is_found_and_of_several_one_is_asked_for(pack, drawn_singer):
+    """Blocked with a picture of their numbers; `face_index` counts from the left."""
+    node = pack("portrait").SingerPortrait
+    alone = node.execute(drawn_singer, **PORTRAIT)
+    both = torch.cat([drawn_singer, drawn_singer], dim=2)
+    blocked = node.execute(both, **PORTRAIT)
+    assert blocked.result == (None, None) and "Found 2 faces" in blocked.block_execution
+    import folder_paths
+
+    shown = Path(folder_paths.get_temp_directory()) / blocked.ui.as_dict()["images"][0]["filename"]
+    assert Image.open(shown).size == (2 * drawn_singer.shape[2], drawn_singer.shape[1])
+    right = node.execute(both, **{**PORTRAIT, "face_index": 1}).result[0]
+    left, width = right.crop.box[0], drawn_singer.shape[2]
+    assert left == pytest.approx(alone.result[0].crop.box[0] + width, abs=width / 16)
 
 
 def test_frames_outside_the_song_are_named(conditions):

@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 
+from singer_core.portrait import finder as f
 from singer_core.portrait.image import to_tensor
 from singer_core.portrait.landmarks import LIPS, SILHOUETTE
 from singer_core.weights import save_weights
 
-from ..faces import JUDGED, read_entries
-from ..learning import resume, save_state, set_rate
-from ..pictures import HELD_OUT_SEED
-from ..world import Identity, Performance, Song
-from . import find as f
+from .faces import JUDGED, read_entries
+from .learning import resume, save_state, set_rate
+from .pictures import HELD_OUT_SEED
+from .world import Identity, Performance, Song
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """Finds the faces of a picture with two small networks that ship with the pack.
 
-The detector looks at the whole picture and says where faces are. The pointer looks at a cut around each one,
-twice (the second cut is upright), and gives the points that SINGER reads, and its confidence.
+The detector looks at the whole picture and says where faces are. The pointer looks at a cut around each one
+three times, upright from the second on, and gives the points that SINGER reads, and its confidence.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from singer_core.portrait.image import to_tensor
-from singer_core.portrait.landmarks import FIVE, LIPS, POINTS, SILHOUETTE, FaceLandmarks
-from singer_core.weights import load_state
+from ..weights import load_state
+from .image import to_tensor
+from .landmarks import FIVE, LIPS, POINTS, SILHOUETTE, FaceLandmarks
+
+SHIPPED = Path(__file__).with_name("finder.safetensors")
 
 READ = tuple(dict.fromkeys((*SILHOUETTE, *LIPS, *FIVE)))  # the points that anything here reads
 DETECTOR_SIDE, DETECTOR_STRIDE = 192, 8
 CUT_SIDE = 128
+LOOKS = 3
 MARGIN = 1.5  # side of a cut over the larger side of the face
 CANDIDATE, CONFIDENT = 0.25, 0.5  # scores from which the detector's and the pointer's word counts
 APART = 0.5  # of their larger side, by which two faces' middles differ at least
@@ -206,11 +209,11 @@ def candidates(image: Image.Image, detector: Detector) -> list[Cut]:
 
 
 def point(image: Image.Image, cut: Cut, pointer: Pointer) -> FoundFace:
-    """The face in a cut: a first look tells how it lies, a second one, upright, is the answer."""
-    first, _ = pointer(_pixels(cut.of(image)))
-    cut = upright(cut.to_picture(first[-1, 0]))
-    points, logit = pointer(_pixels(cut.of(image)))
-    found = cut.to_picture(points[-1, 0])
+    """The face in a cut: every look tells how it lies, the next one is upright and better placed."""
+    for _ in range(LOOKS):
+        points, logit = pointer(_pixels(cut.of(image)))
+        found = cut.to_picture(points[-1, 0])
+        cut = upright(found)
     mesh = found.mean(0).repeat(POINTS, 1)
     mesh[list(READ)] = found
     return FoundFace(FaceLandmarks(mesh), float(logit.sigmoid()))

@@ -8,11 +8,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from skimage import data
 
-from builtin.finder import find as f
-from singer_core.portrait.landmarks import FIVE
+from singer_core.demo import files
+from singer_core.portrait import finder as f
+from singer_core.portrait.landmarks import FIVE, read_landmarks
 
 CUT = f.Cut(200.0, 150.0, 240.0, 0.4)
+
+
+@pytest.fixture(scope="module")
+def finder():
+    return f.load_finder(f.SHIPPED)
 
 
 def test_points_of_a_cut_and_of_the_picture_are_each_others_inverse():
@@ -90,3 +97,46 @@ def test_one_face_seen_twice_is_one_and_doubtful_ones_are_none(monkeypatch):
     monkeypatch.setattr(f, "point", point)
     found = f.find_faces(Image.new("RGB", (64, 64)), f.Finder().eval())
     assert [face.confidence for face in found] == [0.9, 0.7]  # from left to right
+
+
+def share(first: np.ndarray, second: np.ndarray) -> float:
+    """Intersection over union of the boxes of two sets of points (n, 2)."""
+    low = np.maximum(first.min(0), second.min(0))
+    high = np.minimum(first.max(0), second.max(0))
+    both = float(np.clip(high - low, 0, None).prod())
+    return both / (float(np.ptp(first, 0).prod() + np.ptp(second, 0).prod()) - both)
+
+
+def seen(points: np.ndarray, image: Image.Image, degrees: float) -> np.ndarray:
+    """Where points are after `image.rotate(degrees)`."""
+    angle, middle = math.radians(degrees), np.array(image.size) / 2
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    return (points - middle) @ turn + middle
+
+
+@pytest.mark.parametrize("degrees", [0, -30, 30])
+@pytest.mark.parametrize("factor", [0.5, 1, 3])
+def test_the_face_of_a_photograph_is_found_where_it_is(finder, photo, make_face, degrees, factor):
+    image = photo.rotate(degrees, Image.Resampling.BICUBIC)
+    image = image.resize([round(side * factor) for side in image.size], Image.Resampling.LANCZOS)
+    found = max(f.find_faces(image, finder), key=lambda face: face.confidence)
+    face = make_face()
+    for name, least in (("silhouette", 0.6), ("lips", 0.3)):
+        true = seen(getattr(face, name), photo, degrees) * factor
+        assert share(getattr(found.landmarks, name), true) > least, name
+    assert abs(found.landmarks.turn) < 0.2
+
+
+def test_the_drawn_singer_is_found_where_it_was_drawn(finder):
+    with Image.open(files.PORTRAIT) as opened:
+        image = opened.convert("RGB")
+    [found] = f.find_faces(image, finder)
+    [true] = read_landmarks(files.LANDMARKS, image.size)
+    assert share(found.landmarks.silhouette, true.silhouette) > 0.8
+    assert share(found.landmarks.lips, true.lips) > 0.6
+
+
+@pytest.mark.parametrize("name", ["brick", "grass", "gravel", "horse", "rocket"])
+def test_there_is_no_face_in_a_picture_of_something_else(finder, name):
+    image = Image.fromarray(np.asarray(getattr(data, name)(), np.uint8)).convert("RGB")
+    assert f.find_faces(image, finder) == []
