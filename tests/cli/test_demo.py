@@ -79,8 +79,11 @@ def test_the_built_in_portrait_sings_a_sound_of_the_users(tmp_path):
     assert (means[0] - means[1]).abs().max() < 0.15  # it is this singer, whatever two steps can show
 
 
-def test_a_picture_of_the_users_needs_its_face(tmp_path, capsys):
-    status = main(["demo", "--image", str(files.PORTRAIT), "--out", str(tmp_path / "x.mp4"), "--quiet"])
+def test_a_picture_of_the_users_without_a_face_is_refused(tmp_path, capsys):
+    Image.new("RGB", (160, 120), (90, 120, 90)).save(tmp_path / "grass.png")
+    status = main(
+        ["demo", "--image", str(tmp_path / "grass.png"), "--out", str(tmp_path / "x.mp4"), "--quiet"]
+    )
     assert status == 2
     assert "landmarks" in capsys.readouterr().err
 

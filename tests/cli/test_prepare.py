@@ -18,6 +18,7 @@ from singer_core.audio.features import frame_count
 from singer_core.audio.waveform import Waveform, read_audio, write_wave
 from singer_core.cli import inputs, main
 from singer_core.cli.arguments import parse
+from singer_core.demo import files
 from singer_core.portrait.landmarks import LIPS, SILHOUETTE, FaceLandmarks, write_landmarks
 from singer_core.settings import PortraitSettings
 
@@ -49,6 +50,24 @@ def portrait_settings(folder: Path, *options: object) -> PortraitSettings:
 def prepare(folder: Path, out: Path, *options: object) -> int:
     given = ["prepare", folder / "portrait.png", folder / "song.wav", "--out", out, *options]
     return main([str(argument) for argument in given])
+
+
+def test_of_several_faces_a_picture_of_their_numbers_is_written_and_one_is_asked_for(
+    folder, tmp_path, capsys
+):
+    singer, two = Image.open(files.PORTRAIT), tmp_path / "two.png"
+    both = Image.new("RGB", (2 * singer.width, singer.height))
+    for left in (0, singer.width):
+        both.paste(singer, (left, 0))
+    both.save(two)
+    given = ["prepare", str(two), str(folder / "song.wav"), "--size", "128", "--out", str(tmp_path / "look")]
+    assert main(given) == 2
+    message = capsys.readouterr().err
+    assert "Found 2 faces" in message and "`face_index` (0 to 1;" in message
+    assert str(tmp_path / "look" / "faces.png") in message
+    assert Image.open(tmp_path / "look" / "faces.png").size == both.size
+    left, _, right, _ = inputs.read_portrait(two, PortraitSettings(face_index=1), (128, 128)).crop.box
+    assert (left + right) / 2 > singer.width
 
 
 def test_prepare_writes_what_singing_would_use(folder, tmp_path, capsys):
