@@ -38,7 +38,7 @@ Crop = Literal["face", "center", "squash"]
 Detector = Literal["finder", "insightface"]
 Separator = Literal["kim_vocal_2", "hdemucs", "mel_band_roformer", "none"]
 Mode = Literal["official", "paper", "enhanced"]
-Preset = Literal["quality", "balanced", "fast"]
+Preset = Literal["quality", "balanced", "fast", "turbo"]
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 
 MAX_SEED = 2**64 - 1
@@ -441,7 +441,22 @@ PRESETS: dict[Preset, dict[str, Any]] = {
     "quality": {"steps": 40},
     "balanced": {"steps": 20, "solver": "dpmpp_2m"},
     "fast": {"steps": 10, "solver": "dpmpp_2m", "guidance_interval": (0.0, 0.7)},
+    "turbo": {
+        "steps": 2,
+        "reference_scale": 1.0,
+        "audio_scale": 1.0,
+    },  # distilled networks: as many as they say
 }
+
+
+def distilled_warning(made_for: int, steps: int, guided: bool) -> str | None:
+    """What is wrong about running a network otherwise than it was distilled for; None where nothing is."""
+    if not made_for or (steps == made_for and not guided):
+        return None
+    return (
+        f"this network was distilled for {made_for} steps without guidance and gets {steps} "
+        f"{'with' if guided else 'without'}, which makes pictures worse. Take {made_for} and a guidance of 1."
+    )
 
 
 @dataclass(frozen=True)
@@ -464,9 +479,15 @@ class SamplingSettings:
     )
     set: tuple[str, ...] = setting((), "Change one option of the mode.", metavar="NAME=VALUE")
 
-    def options(self, default: SingerOptions = OFFICIAL) -> SingerOptions:
-        """The mode's options, else `default`, with the user's changes; ValueError for a bad name or value."""
+    def options(self, default: SingerOptions = OFFICIAL, distilled_steps: int = 0) -> SingerOptions:
+        """The mode's options, else `default`, with the user's changes; ValueError for a bad name or value.
+
+        distilled_steps  what the network was distilled for, and runs with where nothing else is asked for
+        """
         changes: dict[str, Any] = dict(PRESETS[self.preset]) if self.preset else {}
+        if distilled_steps:
+            changes = {**PRESETS["turbo"], **changes}
+            changes["steps"] = distilled_steps if self.preset in (None, "turbo") else changes["steps"]
         if self.low_memory:
             changes["sequential_guidance"] = True
         if self.steps is not None:

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..demo import files as built_in
 from ..downloads import FILES, find_fetched, model_folders
-from ..settings import BUILT_IN, OFFICIAL, PAPER, Job, ModelFiles, RenderSettings, SingerOptions
+from ..settings import (
+    BUILT_IN,
+    OFFICIAL,
+    PAPER,
+    Job,
+    ModelFiles,
+    RenderSettings,
+    SingerOptions,
+    distilled_warning,
+)
 from . import inputs
 from .film import Film, canvas_of, plan_film, write_films
 from .progress import progress_bar
@@ -65,6 +74,7 @@ presets:
   quality    40 steps of DDIM, the authors'
   balanced   20 steps of DPM-Solver++(2M)
   fast       10 of them, of which the last three run without guidance
+  turbo      as many as a distilled network was made for, without guidance; the default for these
 docs/speed.md says what each costs and how far it is from quality.
 
 files (README.md says where to get them):
@@ -109,7 +119,10 @@ def prepare(job: Job, loaded: Loaded, song: inputs.Song | None = None) -> Film:
     dtype = inputs.choose_dtype(how.compute.dtype, device)
     network_file, vae_file, wav2vec2 = loaded(find_models, job.files, how.sound.models)
     checkpoint = open_checkpoint(network_file)
-    options = how.sampling.options(default_options(checkpoint))
+    made_for = checkpoint.distilled_steps
+    options = how.sampling.options(default_options(checkpoint), made_for)
+    if words := distilled_warning(made_for, options.steps, options.guided):
+        logger.warning("%s: %s", network_file.name, words)
     front_end = inputs.read_front_end(checkpoint, wav2vec2)
     portrait = _portrait(checkpoint, job)
     vae = loaded(load_autoencoder, vae_file, dtype, device)
@@ -182,7 +195,7 @@ def default_options(checkpoint: Checkpoint) -> SingerOptions:
     """The built-in model's own; `paper` for weights trained with its schedule and scale, else `official`."""
     if checkpoint.file.path == built_in.CHECKPOINT:
         return BUILT_IN
-    return PAPER if checkpoint.file.metadata.get("singer.recipe") == "matched" else OFFICIAL
+    return PAPER if checkpoint.file.metadata.get("singer.recipe") in ("matched", "distill") else OFFICIAL
 
 
 def _motion(how: RenderSettings, song: inputs.Song, audio: AudioFeatures) -> torch.Tensor:

@@ -73,6 +73,11 @@ class Checkpoint:
     architecture: Architecture
 
     @property
+    def distilled_steps(self) -> int:
+        """For how many steps without guidance the network was distilled; 0 = it was not."""
+        return int(self.file.metadata.get("singer.distilled_steps", 0))
+
+    @property
     def reads_wav2vec2(self) -> bool:
         """As all published networks do; small ones read log-mel energies."""
         return self.architecture.frame_features == Architecture().frame_features

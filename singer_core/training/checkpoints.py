@@ -2,7 +2,7 @@
 
 network.safetensors  the weights in float32, a checkpoint like any other in the published layout
 average.safetensors  the averaged weights (EMA), where the run keeps them
-factors.safetensors  what a `lora` run trains; network.safetensors has it merged
+factors.safetensors  what a run of factors trains; network.safetensors has it merged
 state.pt             optimizer, average, step and configuration
 """
 
@@ -69,6 +69,11 @@ def metadata_of(
         "singer.stage": str(config.stage),
         "singer.clip_frames": str(config.frames),
     }
+    if config.recipe == "distill":
+        found |= {
+            "singer.distilled_steps": str(config.distilled_steps),
+            "singer.folded_guidance": f"{config.reference_scale:g},{config.audio_scale:g}",
+        }
     return {**found, **(extra or {})}
 
 
@@ -119,7 +124,7 @@ def save_step(
 
 
 def _factors(network: SingerNetwork) -> dict[str, Tensor]:
-    """What a `lora` run trains; empty for other runs."""
+    """What a run of factors trains; empty for other runs."""
     trained = {name: p.detach().cpu() for name, p in network.named_parameters() if p.requires_grad}
     return trained if any(is_factor(name) for name in trained) else {}
 
@@ -161,7 +166,7 @@ def export_newest(config: TrainConfig, start: Checkpoint, target: Path, extra: M
     newest = newest_step(config.output)
     assert newest is not None  # the trainer has just written it
     target.parent.mkdir(parents=True, exist_ok=True)
-    if config.recipe == "lora":
+    if config.has_factors:
         factors = open_weights(newest / FACTORS)
         save_weights(target, loadable_factors(factors, start), {**factors.metadata, **extra})
         return

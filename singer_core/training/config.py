@@ -20,10 +20,10 @@ from ..files import read_text
 from ..network.architecture import Architecture
 from ..settings import NoiseSchedule, required, setting, typed_fields
 
-RecipeName = Literal["authors", "matched", "lora"]
+RecipeName = Literal["authors", "matched", "lora", "distill"]
 Stage = Literal[1, 2]
 Precision = Literal["no", "fp16", "bf16"]
-Part = Literal["adapter", "all"]
+Part = Literal["adapter", "all", "factors"]
 Decay = Literal["constant", "cosine"]
 
 
@@ -72,7 +72,8 @@ class TrainConfig:
         None, "Widths of fresh weights; beside `start`, of a network that takes over what fits."
     )
     trainable: Part = setting(
-        "adapter", "adapter: what the recipe says; all: every parameter (small models)."
+        "adapter",
+        "adapter: what the recipe says; all: every parameter (small models); factors: low-rank, to distill.",
     )
     seed: int = setting(42, "Of all chance.")
     steps: int = count(30_000, "Steps of the optimizer.")
@@ -109,6 +110,17 @@ class TrainConfig:
     )
     lora_rank: int = count(16, "Rank of the factors.")
     lora_motion: bool = setting(False, "Whether motion modules get factors too.")
+    distilled_steps: int = count(2, "Steps that the student takes for a clip.")
+    teacher_steps: int = count(20, "Steps of the teacher, a multiple of them.")
+    reference_scale: float = amount(
+        constants.DEFAULT_GUIDANCE, "The teacher's guidance towards the portrait."
+    )
+    audio_scale: float = amount(
+        constants.DEFAULT_GUIDANCE, "And towards the song; both become the student's."
+    )
+    own_outputs: float = chance(
+        0.5, "Chance that the student begins, and goes on, from what it makes itself instead of the data."
+    )
     save_every: int = count(500, "Steps between checkpoints.")
     keep: int = count(2, "How many of them stay.")
     log_every: int = count(10, "Steps between rows of the log.")
@@ -125,6 +137,8 @@ class TrainConfig:
         _require(self.frames >= 2 and self.frames % 2 == 0, "frames", self.frames, "an even number from 2")
         total, limit = self.frames + self.motion_frames, constants.MOTION_POSITIONS
         _require(total <= limit, "frames + motion_frames", total, f"at most {limit}")
+        if self.recipe == "distill":
+            self._check_distillation()
         if self.recipe == "lora" and (self.start is None or self.stage == 1 or self.ema):
             raise ValueError(
                 "The recipe `lora` adapts a trained network: it needs `start`, and has neither `stage = 1` "
@@ -135,6 +149,25 @@ class TrainConfig:
                 "The run has neither `start` nor `architecture`. Name a checkpoint to begin with, or the "
                 "widths of a new network in an [architecture] table."
             )
+
+    def _check_distillation(self) -> None:
+        if self.start is None or self.stage == 1 or self.architecture or (self.has_factors and self.ema):
+            raise ValueError(
+                "The recipe `distill` makes a trained network faster: it needs `start`, and has neither "
+                "`stage = 1` nor `architecture`, nor `ema` beside `factors`. Name the teacher's checkpoint."
+            )
+        accepted = (
+            f"a multiple of `distilled_steps` ({self.distilled_steps}), such as {10 * self.distilled_steps}"
+        )
+        divides = self.teacher_steps % self.distilled_steps == 0
+        _require(divides, "teacher_steps", self.teacher_steps, accepted)
+        for name in ("reference_dropout", "audio_dropout", "noise_offset"):
+            _require(not getattr(self, name), name, getattr(self, name), "0, for a student without guidance")
+
+    @property
+    def has_factors(self) -> bool:
+        """Whether low-rank factors are trained."""
+        return self.recipe == "lora" or self.trainable == "factors"
 
     def but(self, **changes: Any) -> TrainConfig:
         """A copy with some fields changed; ValueError where a value is out of range."""
@@ -166,6 +199,20 @@ PRESETS: dict[str, dict[str, Any]] = {
         "gradient_checkpointing": True,
         "frames": constants.CLIP_FRAMES,
         "start_dropout": 0.2,
+    },
+    "distill": {
+        "trainable": "all",
+        "steps": 2000,
+        "rate": 1e-4,
+        "warmup": 50,
+        "decay": "cosine",
+        "frames": constants.CLIP_FRAMES,
+        "reference_dropout": 0.0,
+        "audio_dropout": 0.0,
+        "start_dropout": 0.2,
+        "noise_offset": 0.0,
+        "lora_rank": 64,
+        "sensitivity_every": 0,
     },
 }
 

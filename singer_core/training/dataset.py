@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -87,6 +87,12 @@ class Sample(Batch):
     identity: Tensor
     lips: Tensor
     grey: Tensor
+
+    def of_frames(self, count: int) -> Sample:
+        """A batch with the first frames of its clips alone; the last where `count` is negative."""
+        span = slice(count) if count > 0 else slice(count, None)
+        cut = {name: getattr(self, name)[:, span] for name in ("latents", "windows", "lips")}
+        return replace(self, **cut)
 
 
 def collate(samples: list[Sample]) -> Sample:

@@ -1,4 +1,4 @@
-"""Low-rank adaptation to one singer, through `peft`: factors beside the attention of the audio modules.
+"""Low-rank adaptation, through `peft`: factors beside the attention of some modules.
 
 The rest of the network stays as it is, but for the MSM's gate and the SFM, which are small and train in full.
 """
@@ -22,17 +22,17 @@ _FACTOR = ".lora_"
 _BASE = ".base_layer."
 
 
-def add_factors(network: SingerNetwork, rank: int, motion: bool, seed: int) -> None:
-    """Put low-rank factors, which start as no change, on the attention of audio (and motion) modules.
+def add_factors(network: SingerNetwork, modules: str, rank: int, seed: int) -> None:
+    """Put low-rank factors, which start as no change, on the attention within some modules.
 
+    modules  a regular expression of their names
     Raises RuntimeError without peft.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
-        raise RuntimeError("The recipe `lora` needs peft. Install it: `pip install peft`.") from error
-    modules = r"(audio|motion)" if motion else "audio"
-    pattern = rf"adapter\.sites\.\w+\.{modules}\..*\.{LAYERS}"
+        raise RuntimeError("Low-rank factors need peft. Install it: `pip install peft`.") from error
+    pattern = rf"({modules})\.{LAYERS}"
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=pattern), network)
@@ -56,14 +56,17 @@ def merged_state(network: nn.Module) -> dict[str, Tensor]:
 
 
 def loadable_factors(factors: WeightFile, start: Checkpoint) -> Iterator[tuple[str, Tensor]]:
-    """What a `lora` run trained, under the names that ComfyUI's LoRA loaders know.
+    """What a run of factors trained, under the names that ComfyUI's LoRA loaders know.
 
     Factors are a pair for each layer; their scale is 1, as `add_factors` sets it. Gate of the MSM and SFM,
     which train in full, are stored as the difference from `start`.
     """
     for name in factors.shapes:
         value, layer = factors.tensor(name), f"diffusion_model.{name}"
-        if is_factor(name):
+        if name.startswith("unet."):  # core has these layers under other names, and knows diffusers'
+            layer, factor = name.removeprefix("unet.").split(_FACTOR)
+            yield f"lora_unet_{layer.replace('.', '_')}{_FACTOR}{factor.replace('default.', '')}", value
+        elif is_factor(name):
             yield layer.replace(".default.", "."), value
         else:
             before = start.file.tensor(published_key(name)).float()

@@ -38,6 +38,7 @@ class Draws(Batch):
     no_reference, no_audio, no_start, no_locator   b  True for what a sample goes without
     motion_keep    b k 1 h w  0 where a patch of the carried frames is dropped, else 1
     motion_noise   b k 4 h w
+    own_beginning, own_carried  b  True where a student goes on from its own outputs (recipe `distill`)
     """
 
     noise: Tensor
@@ -48,6 +49,12 @@ class Draws(Batch):
     no_locator: Tensor
     motion_keep: Tensor
     motion_noise: Tensor
+    own_beginning: Tensor
+    own_carried: Tensor
+
+    def of_frames(self, count: int) -> Draws:
+        """For the first frames of the clips alone; the last where `count` is negative."""
+        return dataclasses.replace(self, noise=self.noise[:, :count] if count > 0 else self.noise[:, count:])
 
 
 def seeded(*names: object) -> torch.Generator:
@@ -64,7 +71,7 @@ def draw(config: TrainConfig, shape: tuple[int, ...], numbers: range, forward: i
     """
     channels, height, width = shape[1:]
     carried, patches = config.motion_frames, (-(-height // 2), -(-width // 2))
-    noise, kept, jitter, chances = [], [], [], []
+    noise, kept, jitter, chances, own = [], [], [], [], []
     for number in numbers:
         generator = seeded(config.seed, "noise", number)
         offset = torch.randn(1, channels, 1, 1, generator=generator)
@@ -73,6 +80,7 @@ def draw(config: TrainConfig, shape: tuple[int, ...], numbers: range, forward: i
         jitter.append(torch.randn(carried, channels, height, width, generator=generator))
         names = ("forward", forward) if config.recipe == "authors" else ("sample", number)
         chances.append(torch.rand(5, generator=seeded(config.seed, *names)))
+        own.append(torch.rand(2, generator=seeded(config.seed, "own", number)) < config.own_outputs)
     reference, audio, start, locator, blank = torch.stack(chances, 1).double()
     keep = F.interpolate(torch.stack(kept).float().flatten(0, 1), scale_factor=2)[..., :height, :width]
     shown = blank.ge(config.carried_dropout)[:, None, None, None, None]
@@ -85,6 +93,8 @@ def draw(config: TrainConfig, shape: tuple[int, ...], numbers: range, forward: i
         no_locator=locator < config.locator_dropout,
         motion_keep=keep.unflatten(0, (len(numbers), carried)) * shown,
         motion_noise=torch.stack(jitter),
+        own_beginning=torch.stack(own)[:, 0],
+        own_carried=torch.stack(own)[:, 1],
     )
 
 
@@ -127,10 +137,15 @@ class Objective:
         weight = min_snr_weight(snr)
         if self.by_authors:
             return error.mean() * weight.mean()
-        if self.config.lip_weight:
-            region = 1 + self.config.lip_weight * lips
-            error = error * (region / region.mean((1, 2, 3), keepdim=True))[:, :, None]
-        return (error.mean((1, 2, 3, 4)) * weight).mean()
+        return (weighed_at_lips(error, lips, self.config.lip_weight).mean((1, 2, 3, 4)) * weight).mean()
+
+
+def weighed_at_lips(error: Tensor, lips: Tensor, extra: float) -> Tensor:
+    """Errors (b, f, 4, h, w), `extra` more of them where `lips` (b, f, h, w) are 1, the mean weight 1."""
+    if not extra:
+        return error
+    region = 1 + extra * lips
+    return error * (region / region.mean((1, 2, 3), keepdim=True))[:, :, None]
 
 
 def with_wrong_portrait(batch: Sample) -> dict[str, Sample]:

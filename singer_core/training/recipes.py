@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 from typing import Any
@@ -42,6 +43,8 @@ def starting_network(config: TrainConfig) -> SingerNetwork:
     if config.start is None:
         return _fresh_network(config)
     checkpoint = open_checkpoint(config.start)
+    if config.recipe == "distill":
+        _check_teacher(checkpoint)
     arch = config.architecture
     if arch is not None and _as_trained(arch, config) != _as_trained(checkpoint.architecture, config):
         network = _fresh_network(config)
@@ -52,6 +55,28 @@ def starting_network(config: TrainConfig) -> SingerNetwork:
     if config.recipe == "matched" and checkpoint.variant == "singer":
         _warn_untrained_filter(checkpoint, network)
     return network
+
+
+def _check_teacher(checkpoint: Checkpoint) -> None:
+    """ValueError where a network cannot be distilled."""
+    name, steps = checkpoint.file.path.name, checkpoint.distilled_steps
+    if steps:
+        raise ValueError(
+            f"`start` {name} is distilled already, for {steps} steps. Name the network that it was made of."
+        )
+    if checkpoint.variant == "stage1":
+        raise ValueError(
+            f"`start` {name} has no audio and motion modules: it sings nothing that could be learnt. Name a "
+            "network that has learnt to sing (stage 2)."
+        )
+
+
+def teacher_of(network: SingerNetwork, config: TrainConfig) -> SingerNetwork:
+    """A frozen copy of a network before it learns; it shares the tensors that the run does not train."""
+    prefixes = trained_prefixes(config)
+    tensors = (*network.named_parameters(), *network.named_buffers())
+    shared = {id(tensor): tensor for name, tensor in tensors if not name.startswith(prefixes)}
+    return copy.deepcopy(network, shared).eval().requires_grad_(False)
 
 
 def _fresh_network(config: TrainConfig) -> SingerNetwork:
@@ -108,7 +133,7 @@ def _warn_untrained_filter(checkpoint: Checkpoint, network: SingerNetwork) -> No
 
 def trained_prefixes(config: TrainConfig) -> tuple[str, ...]:
     """Starts of the names of the parameters that the run trains."""
-    if config.recipe == "lora":
+    if config.has_factors:
         return LORA_FULL
     if config.stage == 1:
         return PICTURES
@@ -120,15 +145,15 @@ def trained_prefixes(config: TrainConfig) -> tuple[str, ...]:
 def prepare_parameters(network: SingerNetwork, config: TrainConfig) -> dict[str, nn.Parameter]:
     """Freeze everything but what the run trains; returns that by name.
 
-    The recipe `matched` makes a parameter of the MSM's matrix, a buffer in the authors' code; `lora` adds its
-    factors. Parts whose rate is 0 stay as they are.
+    The recipe `matched` makes a parameter of the MSM's matrix, a buffer in the authors' code; runs of factors
+    add theirs. Parts whose rate is 0 stay as they are.
     """
     module = network.adapter.multi_scale_spectral
     if module is not None and config.recipe == "matched" and config.stage == 2:
         _make_parameter(module.kernel, "weight")
     network.requires_grad_(False)
-    if config.recipe == "lora":
-        lora.add_factors(network, config.lora_rank, config.lora_motion, config.seed)
+    if config.has_factors:
+        lora.add_factors(network, _factored(config), config.lora_rank, config.seed)
     prefixes, trained = trained_prefixes(config), dict[str, nn.Parameter]()
     for name, parameter in network.named_parameters():
         wanted = name.startswith(prefixes) or lora.is_factor(name)
@@ -136,6 +161,13 @@ def prepare_parameters(network: SingerNetwork, config: TrainConfig) -> dict[str,
             parameter.requires_grad_(True)
             trained[name] = parameter
     return trained
+
+
+def _factored(config: TrainConfig) -> str:
+    """Which modules get factors, as a regular expression: where a singer differs, or where time steps do."""
+    if config.recipe == "distill":
+        return r"unet\..*|adapter\.sites\..*"
+    return rf"adapter\.sites\.\w+\.{'(audio|motion)' if config.lora_motion else 'audio'}\..*"
 
 
 def never_reached(name: str, arch: Architecture) -> bool:

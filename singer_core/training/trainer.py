@@ -22,8 +22,9 @@ from ..portrait.identity import COLOUR_IDENTITY_WIDTH
 from .checkpoints import RunState, load_step, metadata_of, newest_step, save_step
 from .config import TrainConfig
 from .dataset import ClipDataset, Sample, collate
+from .distillation import Distillation
 from .objective import Draws, Objective, draw, seeded, with_wrong_portrait
-from .recipes import memory_estimate, parameter_groups, prepare_parameters, starting_network
+from .recipes import memory_estimate, parameter_groups, prepare_parameters, starting_network, teacher_of
 from .runlog import Report, RunLog, Sensitivity
 
 logger = logging.getLogger(__name__)
@@ -55,9 +56,9 @@ def half_cosine(step: int, steps: int) -> float:
 class Module(nn.Module):
     """Network and objective as one module: a data-parallel wrapper sees one forward, which gives the loss."""
 
-    def __init__(self, network: SingerNetwork, config: TrainConfig) -> None:
+    def __init__(self, network: SingerNetwork, objective: Objective | Distillation) -> None:
         super().__init__()
-        self.network, self.objective = network, Objective(config)
+        self.network, self.objective = network, objective
 
     def forward(self, batch: Sample, draws: Draws) -> Tensor:
         return self.objective(self.network, batch, draws)
@@ -72,17 +73,18 @@ class Trainer:
     def __init__(self, config: TrainConfig, network: SingerNetwork | None = None) -> None:
         self.config = config
         self.accelerator = new_accelerator(config)
-        clip = config.stage == 2
+        clip, distilled = config.stage == 2, config.recipe == "distill"
         self.network = starting_network(config) if network is None else network
         self.data = ClipDataset(
             config.data,
-            frames=config.frames if clip else 1,
+            frames=config.frames * (2 if distilled else 1) if clip else 1,
             carried=config.motion_frames if clip else 0,
             rule="union" if config.recipe == "authors" else "reference",
             locator_input=self.network.architecture.locator_input,
             same_pose=None if clip else config.same_pose,
         )
         self._check_data()
+        objective = Distillation(config, teacher_of(self.network, config)) if distilled else Objective(config)
         self.trained = prepare_parameters(self.network, config)
         self.step = 0
         if config.gradient_checkpointing:
@@ -92,7 +94,9 @@ class Trainer:
         self.optimizer = build_optimizer(config, self.trained)
         self.average = averaged(self.trained, config.ema) if config.ema else None
         self._resume()
-        self.module, self.optimizer = self.accelerator.prepare(Module(self.network, config), self.optimizer)
+        self.module, self.optimizer = self.accelerator.prepare(
+            Module(self.network, objective), self.optimizer
+        )
         if self.average is not None:
             self.average.to(self.accelerator.device)
         main = self.accelerator.is_main_process
@@ -157,8 +161,10 @@ class Trainer:
         return batch.to(self.accelerator.device), draws.to(self.accelerator.device)
 
     def sensitivity(self) -> Sensitivity | None:
-        """How much the portrait matters now; None where the data hold one person only."""
+        """How much the portrait matters now; None where a teacher says it, or for data of one person."""
         config, items = self.config, self.data.items
+        if config.recipe == "distill":
+            return None
         chosen = [items[len(items) * n // PROBE] for n in range(PROBE)] if len(items) >= PROBE else items
         if len(chosen) < 2:
             return None
