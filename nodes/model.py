@@ -33,7 +33,7 @@ from singer_core.network.architecture import Architecture
 from singer_core.network.checkpoint import VARIANTS, Checkpoint, open_checkpoint, our_key
 from singer_core.network.conditions import UNCONDITIONAL, Branch, ReferenceFeatures
 from singer_core.render.run import RunConditions, SongConditions, make_run
-from singer_core.settings import NoiseSchedule, SingerOptions
+from singer_core.settings import NoiseSchedule, SingerOptions, distilled_warning
 
 from .backbone import ReferenceUNet, SingerUNet, core_names, reference_features, unet_config
 from .sockets import BRANCH, SONG
@@ -84,6 +84,7 @@ def build_singer(
     denoiser, reference = split_state(checkpoint)
     config = _config(checkpoint, denoiser, options.noise_schedule, dtype)
     model = SingerModel(config, checkpoint.architecture, device=mm.unet_offload_device())
+    model.distilled_steps = checkpoint.distilled_steps
     patcher = _owned(model, model.diffusion_model, denoiser, disable_dynamic)
     companion = _reference_unet(config, checkpoint.architecture)
     patcher.set_additional_models(REFERENCE, [_owned(companion, companion, reference, disable_dynamic)])
@@ -180,6 +181,8 @@ class SingerConfig(comfy.supported_models_base.BASE):
 class SingerModel(comfy.model_base.BaseModel):
     """v-predicting denoiser of (f, 4, h, w) latents; `condition_run` tells it what to sing."""
 
+    distilled_steps: int = 0
+
     def __init__(self, config: SingerConfig, arch: Architecture, device: torch.device | None = None) -> None:
         v_prediction = comfy.model_base.ModelType.V_PREDICTION
         super().__init__(config, v_prediction, device=device, unet_model=partial(SingerUNet, arch))
@@ -270,6 +273,7 @@ def condition_run(
     Conditions that share a song share all that is made of it, so core runs them as one batch.
     """
     made: dict[int, RunConditions] = {}
+    first = False
     for name, conds in guider.conds.items():
         for cond in conds:
             song: SongConditions | None = cond.get(SONG)
@@ -281,6 +285,11 @@ def condition_run(
             if id(song) not in made:
                 made[id(song)] = _make(guider, song, noise)
             cond["model_conds"] = {**cond["model_conds"], **_conds(made[id(song)], cond[BRANCH])}
+            first = song.start == 0  # of a song's clips
+    scales = (guider.cfg, getattr(guider, "reference_scale", guider.cfg))
+    made_for = guider.model_patcher.model.distilled_steps
+    if first and (words := distilled_warning(made_for, len(sigmas) - 1, scales != (1.0, 1.0))):
+        logger.warning("SINGER: %s", words)
     return executor(guider, sigmas, extra_args, callback, noise, *rest, **named)
 
 

@@ -441,11 +441,8 @@ PRESETS: dict[Preset, dict[str, Any]] = {
     "quality": {"steps": 40},
     "balanced": {"steps": 20, "solver": "dpmpp_2m"},
     "fast": {"steps": 10, "solver": "dpmpp_2m", "guidance_interval": (0.0, 0.7)},
-    "turbo": {
-        "steps": 2,
-        "reference_scale": 1.0,
-        "audio_scale": 1.0,
-    },  # distilled networks: as many as they say
+    # For distilled networks, which say themselves how many steps.
+    "turbo": {"steps": 2, "reference_scale": 1.0, "audio_scale": 1.0},
 }
 
 
@@ -484,10 +481,9 @@ class SamplingSettings:
 
         distilled_steps  what the network was distilled for, and runs with where nothing else is asked for
         """
-        changes: dict[str, Any] = dict(PRESETS[self.preset]) if self.preset else {}
-        if distilled_steps:
-            changes = {**PRESETS["turbo"], **changes}
-            changes["steps"] = distilled_steps if self.preset in (None, "turbo") else changes["steps"]
+        made_for = {**PRESETS["turbo"], "steps": distilled_steps} if distilled_steps else {}
+        named = PRESETS[self.preset] if self.preset else {}
+        changes = {**named, **made_for} if self.preset == "turbo" else {**made_for, **named}
         if self.low_memory:
             changes["sequential_guidance"] = True
         if self.steps is not None:

@@ -6,9 +6,12 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..settings import setting
+
+if TYPE_CHECKING:
+    from ..network.checkpoint import Checkpoint
 
 DESCRIPTION = """
 Say what FILE is: variant, widths, parts with their parameter counts, dtype, whether the SFM looks trained,
@@ -58,8 +61,17 @@ def _report(path: Path) -> dict[str, Any]:
         "parts": counts,
         "architecture": dataclasses.asdict(checkpoint.architecture),
         "metadata": checkpoint.file.metadata,
+        **_distilled(checkpoint),
         **spectral_report(checkpoint),
     }
+
+
+def _distilled(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a distilled network was made for; nothing of others."""
+    if not checkpoint.distilled_steps:
+        return {}
+    guidance = checkpoint.file.metadata.get("singer.folded_guidance", "")
+    return {"distilled": {"steps": checkpoint.distilled_steps, "folded_guidance": guidance.split(",")}}
 
 
 def _text(report: dict[str, Any]) -> str:
@@ -70,6 +82,10 @@ def _text(report: dict[str, Any]) -> str:
         *(f"  {count:>15,}  {part}" for part, count in report["parts"].items()),
         "",
     ]
+    if "distilled" in report:
+        made = report["distilled"]
+        scales = " and ".join(made["folded_guidance"])
+        lines.append(f"distilled: made for {made['steps']} steps without guidance (learnt: {scales})")
     if "sfm" in report:
         sfm = report["sfm"]
         verdict = "looks trained" if sfm["looks_trained"] else "looks untrained; try --set sfm_strength=0"

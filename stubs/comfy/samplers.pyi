@@ -15,6 +15,7 @@ class CFGGuider:
     original_conds: dict[str, list[Cond]]
     conds: dict[str, list[Cond]]  # while it samples, as is the next
     inner_model: BaseModel
+    cfg: float
 
     def __init__(self, model_patcher: ModelPatcher) -> None: ...
     def inner_set_conds(self, conds: dict[str, list[tuple[Tensor | None, Cond]]]) -> None: ...

@@ -15,7 +15,7 @@ from singer_core.cli.arguments import parse
 from singer_core.network.backbone import SingerNetwork
 from singer_core.network.memory import OutOfMemory
 from singer_core.render.video import read_frames
-from singer_core.settings import MODES, PRESETS, Job
+from singer_core.settings import MODES, PRESETS, Job, SamplingSettings, distilled_warning
 
 
 def options_of(*arguments: str):
@@ -34,6 +34,19 @@ def test_what_is_said_of_single_options_goes_before_the_preset():
         "--preset", "fast", "--steps", "7", "--set", "solver=unipc", "--set", "guidance_interval=0,1"
     )
     assert (options.steps, options.solver, options.guidance_interval) == (7, "unipc", (0.0, 1.0))
+
+
+def test_a_distilled_network_is_run_as_it_was_made_unless_told_otherwise():
+    def run(**given):
+        options = SamplingSettings(**given).options(MODES["paper"], distilled_steps=4)
+        return options.steps, options.guided, distilled_warning(4, options.steps, options.guided)
+
+    for given in ({}, {"preset": "turbo"}, {"mode": "enhanced"}, {"mode": "official", "preset": "turbo"}):
+        assert run(**given) == (4, False, None)
+    assert run(preset="quality")[:2] == (40, False)
+    assert "distilled for 4 steps without guidance and gets 40 without" in run(steps=40)[2]
+    assert "gets 4 with, which makes pictures worse. Take 4 and a guidance of 1" in run(cfg=3.5)[2]
+    assert distilled_warning(0, 40, True) is None
 
 
 def test_low_memory_guides_one_branch_after_another():

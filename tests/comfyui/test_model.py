@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import weakref
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from singer_core.network.checkpoint import open_checkpoint
 from singer_core.network.schedule import ddim
+from singer_core.settings import OFFICIAL
 
 
 def ksample(
@@ -61,6 +64,16 @@ def test_conditional_and_unconditional_run_as_one_batch(core, model, conditions)
     assert torch.equal(together, ksample(core, model, conditions))
 
 
+def test_a_distilled_model_warns_of_other_steps_and_guidance(core, pack, tiny_checkpoint, conditions, caplog):
+    plain = open_checkpoint(tiny_checkpoint)
+    file = dataclasses.replace(plain.file, metadata={"singer.distilled_steps": "2"})
+    distilled = pack("model").build_singer(dataclasses.replace(plain, file=file), OFFICIAL, torch.float32)
+    ksample(core, distilled, conditions, cfg=1.0)
+    assert "distilled" not in caplog.text
+    ksample(core, distilled, conditions, steps=3, cfg=2.0)
+    assert "distilled for 2 steps without guidance and gets 3 with" in caplog.text
+
+
 @pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m", "lcm", "uni_pc", "euler_ancestral"])
 def test_core_samplers_run(core, model, conditions, sampler):
     assert torch.isfinite(ksample(core, model, conditions, sampler=sampler)).all()
@@ -71,6 +84,7 @@ LORA_NAMES = {
     "kohya": ("lora_unet_{_}.lora_up.weight", "lora_unet_{_}.lora_down.weight"),
     "diffusers": ("unet.{p}_lora.up.weight", "unet.{p}_lora.down.weight"),
     "lycoris": ("lycoris_{_}.lora_up.weight", "lycoris_{_}.lora_down.weight"),
+    "our distilled student's": ("lora_unet_{_}.lora_B.weight", "lora_unet_{_}.lora_A.weight"),
 }
 
 

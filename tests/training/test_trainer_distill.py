@@ -16,10 +16,13 @@ sys.path.append(str(Path(__file__).parent))
 from clips import SMALL, config, write_clips
 from tiny import random_state, save_checkpoint
 
+from singer_core.cli import main
+from singer_core.cli.sing import default_options
 from singer_core.network.checkpoint import open_checkpoint
 from singer_core.network.conditions import CONDITIONAL, UNCONDITIONAL
 from singer_core.network.schedule import ddim
-from singer_core.training.checkpoints import FACTORS, NETWORK
+from singer_core.settings import PAPER
+from singer_core.training.checkpoints import NETWORK, export_newest
 from singer_core.training.config import TrainConfig
 from singer_core.training.distillation import Conditioned, Distillation
 from singer_core.training.trainer import Trainer
@@ -97,8 +100,9 @@ def test_own_outputs_are_carried_and_gone_on_from(first):
     assert not torch.allclose(x[1], mixed[1])
 
 
-def test_distillation_resumes_exactly_and_says_what_it_made(world, tmp_path):
-    whole, broken = (distillation(world, tmp_path / name, own_outputs=1.0) for name in ("whole", "broken"))
+def test_distillation_resumes_exactly_and_says_what_it_made(world, tmp_path, capsys):
+    short = {"own_outputs": 1.0, "teacher_steps": 2}
+    whole, broken = (distillation(world, tmp_path / name, **short) for name in ("whole", "broken"))
     Trainer(whole.but(save_every=1)).run()
     shutil.copytree(whole.output / "step-000001", broken.output / "step-000001")
     trainer = Trainer(broken)
@@ -112,6 +116,9 @@ def test_distillation_resumes_exactly_and_says_what_it_made(world, tmp_path):
 
     made = open_checkpoint(files[0])
     assert made.distilled_steps == 2 and made.file.metadata["singer.folded_guidance"] == "3.5,3.5"
+    assert main(["info", str(files[0])]) == 0
+    assert "distilled: made for 2 steps without guidance (learnt: 3.5 and 3.5)" in capsys.readouterr().out
+    assert default_options(made) == PAPER
     with pytest.raises(ValueError, match="distilled already, for 2 steps"):
         Trainer(distillation(world, tmp_path / "again", start=files[0]))
 
@@ -145,4 +152,8 @@ def test_factors_leave_the_teacher_its_tensors(world, tmp_path):
     assert all(any(part in name and ".lora_" in name for name in trainer.trained) for part in parts)
     trainer.run()
     assert open_checkpoint(tmp_path / "run" / "step-000001" / NETWORK).distilled_steps == 2
-    assert (tmp_path / "run" / "step-000001" / FACTORS).exists()
+    for_core = tmp_path / "turbo.safetensors"
+    export_newest(trainer.config, open_checkpoint(world / "net.safetensors"), for_core, {})
+    names = set(load_file(for_core))
+    assert {f"lora_unet_{attention.replace('.', '_')}.lora_{factor}.weight" for factor in "AB"} <= names
+    assert all(name.startswith(("lora_unet_", "diffusion_model.adapter.")) for name in names)
