@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from singer_core.portrait.identity import embed_face, load_identity
-from singer_core.portrait.image import from_tensor, to_tensor
+from singer_core.portrait.image import Picture, from_tensor, to_picture, to_tensor
 from singer_core.portrait.landmarks import FaceLandmarks, SeveralFacesError
 from singer_core.portrait.masks import MaskOptions
 from singer_core.portrait.portrait import Portrait, prepare_portrait
@@ -65,6 +65,12 @@ class SingerPortrait(io.ComfyNode):
             search_aliases=["face crop", "face mask", "lip mask", "arcface", "identity", "talking head"],
             inputs=[
                 io.Image.Input("image", tooltip="One picture of one singer, values 0 to 1, upright."),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Of core's `Load Image`, 1 = transparent: what is transparent is shown on white, "
+                    "as on the command line.",
+                ),
                 FaceLandmarksType.Input(
                     "face_landmarks",
                     optional=True,
@@ -113,22 +119,24 @@ class SingerPortrait(io.ComfyNode):
         margin: float,
         face_index: int,
         lip_height: float,
+        mask: Tensor | None = None,
         face_landmarks: Landmarks | None = None,
         face_mask: Tensor | None = None,
         lip_mask: Tensor | None = None,
         identity_model: IdentityModel | None = None,
     ) -> io.NodeOutput:
+        picture = picture_of(image, mask)
         face = Face(face_landmarks, face_mask, lip_mask, None if face_index < 0 else face_index)
         try:
-            portrait = portrait_of(image, (height, width), face, identity_model, crop, margin, lip_height)
+            portrait = portrait_of(picture, (height, width), face, identity_model, crop, margin, lip_height)
         except SeveralFacesError as error:
-            shown = _picture(numbered(from_tensor(image[0].permute(2, 0, 1)), error.faces))  # H W C -> C H W
+            shown = _image(numbered(picture.image, error.faces))
             return io.NodeOutput(None, None, ui=ui.PreviewImage(shown, cls=cls), block_execution=str(error))
-        overview = _picture(overlay(portrait))
+        overview = _image(overlay(portrait))
         return io.NodeOutput(portrait, overview, ui=ui.PreviewImage(overview, cls=cls))
 
 
-def _picture(image: Image.Image) -> Tensor:
+def _image(image: Image.Image) -> Tensor:
     """An IMAGE (1, H, W, 3)."""
     return to_tensor(image).permute(1, 2, 0)[None]  # C H W -> 1 H W C
 
@@ -163,8 +171,28 @@ class Face:
     index: int | None
 
 
+def picture_of(image: Tensor, mask: Tensor | None) -> Picture:
+    """The picture of an IMAGE (1, H, W, c), transparent where core's MASK is 1. ValueError for several.
+
+    Core's `Load Image` gives a mask of 64 x 64 zeros where nothing is transparent.
+    """
+    if len(image) != 1:
+        raise ValueError(f"`image` holds {len(image)} pictures; SINGER needs one portrait. Pick one of them.")
+    picture = from_tensor(image[0].permute(2, 0, 1))  # H W C -> C H W
+    mask = _mask(mask, "mask")
+    if mask is not None and mask.any():
+        h, w = mask.shape[-2:]
+        if (w, h) != picture.size:
+            raise ValueError(
+                f"`mask` has {w} x {h} pixels and `image` {picture.width} x {picture.height}. Connect the "
+                "mask of the same `Load Image`, or none."
+            )
+        picture.putalpha(from_tensor((1 - mask).expand(3, h, w)).getchannel(0))
+    return to_picture(picture)
+
+
 def portrait_of(
-    image: Tensor,
+    picture: Picture,
     size: tuple[int, int],
     face: Face,
     identity_model: IdentityModel | None,
@@ -172,11 +200,8 @@ def portrait_of(
     margin: float,
     lip_height: float,
 ) -> Portrait:
-    """A portrait of `size` (H, W) from an IMAGE (1, H0, W0, 3). Raises ValueError naming the socket."""
-    if len(image) != 1:
-        raise ValueError(f"`image` holds {len(image)} pictures; SINGER needs one portrait. Pick one of them.")
-    picture = from_tensor(image[0].permute(2, 0, 1))  # H W C -> C H W
-    faces = None if face.landmarks is None else _faces(face.landmarks, picture)
+    """A portrait of `size` (H, W). Raises ValueError naming the socket."""
+    faces = None if face.landmarks is None else _faces(face.landmarks, picture.image)
     return prepare_portrait(
         picture,
         size,

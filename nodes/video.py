@@ -18,14 +18,16 @@ from torch import Tensor
 from singer_core.audio.waveform import Waveform, write_wave
 from singer_core.files import scratch_folder
 from singer_core.portrait.portrait import Portrait
-from singer_core.render.canvas import Canvas, bare, in_one_picture, pasted, side_by_side
+from singer_core.render.canvas import Canvas, bare, capped, in_one_picture, pasted, side_by_side
 from singer_core.render.video import VideoWriter
+from singer_core.settings import RenderSettings
 
 from .library import needs_library
-from .sockets import SingerPortraitType, frame_rate, to_waveform
+from .sockets import SingerPortraitType, frame_rate, to_waveform, widget
 
 DECODED_BYTES = 200e6  # of pictures that wait in main memory to be written
 DECODED_FRAMES = 64  # at most, so that cancel is heard
+LONGEST_SIDE = RenderSettings.longest_side
 
 
 class SingerVideo(io.ComfyNode):
@@ -62,9 +64,10 @@ class SingerVideo(io.ComfyNode):
         crf: int,
         audio: Input.Audio | None = None,
         portrait: Portrait | None = None,
+        longest_side: int = LONGEST_SIDE,
     ) -> io.NodeOutput:
         samples = latent["samples"]
-        canvas = canvas_of(samples, vae, portrait)
+        canvas = capped(canvas_of(samples, vae, portrait), longest_side)
         return io.NodeOutput(write_video([samples], canvas, vae, fps, crf, audio, audio_start))
 
 
@@ -111,9 +114,10 @@ class SingerDuetVideo(io.ComfyNode):
         audio: Input.Audio | None = None,
         first_portrait: Portrait | None = None,
         second_portrait: Portrait | None = None,
+        longest_side: int = LONGEST_SIDE,
     ) -> io.NodeOutput:
         latents = [first["samples"], second["samples"]]
-        canvas = canvas_of_two(latents, vae, first_portrait, second_portrait)
+        canvas = capped(canvas_of_two(latents, vae, first_portrait, second_portrait), longest_side)
         return io.NodeOutput(write_video(latents, canvas, vae, fps, crf, audio, audio_start))
 
 
@@ -137,6 +141,7 @@ def _widgets() -> list[io.Input]:
             advanced=True,
             tooltip="H.264 quality: 0 = lossless, 18 = looks lossless, 51 = worst.",
         ),
+        widget(RenderSettings, "longest_side", min=0, max=16384, optional=True, advanced=True),
     ]
 
 

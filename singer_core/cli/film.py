@@ -110,10 +110,11 @@ def write_films(
 
     The canvas puts the frames of the films together, which are equally long; `sound` is added up.
     """
+    from ..render.canvas import capped
     from ..render.video import VideoWriter
     from .progress import progress_bar
 
-    canvas = _capped(canvas, how.longest_side)
+    canvas = capped(canvas, how.longest_side)
     with contextlib.ExitStack() as stack:
         stores = [stack.enter_context(film.opened()) for film in films]
         frames, fps = films[0].audio.frames, films[0].audio.fps
@@ -136,16 +137,6 @@ def write_films(
             _say_how_to_go_on(films, stores)
             raise
     print(f"Wrote {out}: {frames} frames at {fps:g} fps.", file=sys.stderr)
-
-
-def _capped(canvas: Canvas, longest: int) -> Canvas:
-    from ..render.canvas import capped
-
-    smaller = capped(canvas, longest)
-    if smaller is not canvas:
-        (H, W), (h, w) = canvas.size, smaller.size
-        print(f"singer: {W} x {H} is scaled to {w} x {h}; --longest-side 0 turns this off.", file=sys.stderr)
-    return smaller
 
 
 def _pictures(

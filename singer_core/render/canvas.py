@@ -5,6 +5,7 @@ A canvas takes one frame of every film at a time, so that pictures of any size n
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from torch.nn import functional as F
 
 from ..portrait.crop import PasteBack
 from ..portrait.portrait import Portrait
+
+logger = logging.getLogger(__name__)
 
 Size = tuple[int, int]  # (H, W)
 
@@ -51,6 +54,10 @@ def capped(canvas: Canvas, longest: int) -> Canvas:
     if not 0 < scale < 1:
         return canvas
     height, width = (2 * max(round(side * scale / 2), 1) for side in canvas.size)
+    size = (*canvas.size[::-1], width, height)
+    logger.warning(
+        "The video of %d x %d pixels is scaled to %d x %d; longest_side = 0 turns this off.", *size
+    )
 
     def compose(frames: Sequence[Tensor]) -> Tensor:
         picture = canvas.compose(frames)[None]

@@ -10,6 +10,8 @@ PACK = Path(__file__).resolve().parents[2]
 PAGES = PACK / "web" / "docs"
 Schema = dict[str, Any]
 NOTES = {
+    "SingerPortrait": """The node shows the overview. Where it finds several faces and `face_index` is -1, it
+shows them with their numbers, and what comes behind it does not run.""",
     "SingerEvaluate": """Every metric is defined in `docs/evaluation.md`. What cannot be computed is listed in
 the report with the remedy: networks go to `models/evaluation`, curves need `matplotlib`, beats need
 `librosa`.""",

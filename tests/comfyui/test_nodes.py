@@ -21,7 +21,7 @@ from singer_core.audio import scratch
 from singer_core.audio.separation import SEPARATORS
 from singer_core.audio.waveform import Waveform
 from singer_core.demo import files
-from singer_core.portrait.image import to_tensor
+from singer_core.portrait.image import read_picture, to_tensor
 from singer_core.portrait.landmarks import LIPS, POINTS, SILHOUETTE
 from singer_core.settings import MODES, MsmInput
 
@@ -257,6 +257,29 @@ def test_the_face_is_found_and_of_several_one_is_asked_for(pack, drawn_singer):
     assert left == pytest.approx(alone.result[0].crop.box[0] + width, abs=width / 16)
 
 
+def test_transparent_parts_are_white_as_on_the_command_line(pack, core, tmp_path, monkeypatch):
+    """Core's `Load Image` keeps transparency as a mask alone, which is 64 x 64 zeros where there is none."""
+    with Image.open(files.PORTRAIT) as opened:
+        singer = opened.convert("RGBA")
+    alpha = Image.new("L", singer.size, 255)
+    alpha.paste(0, (0, 0, singer.width, singer.height // 5))
+    singer.putalpha(alpha)
+    singer.save(tmp_path / "singer.png")
+    import folder_paths
+
+    monkeypatch.setattr(folder_paths, "get_input_directory", lambda: str(tmp_path))
+    image, mask = core.LoadImage().load_image("singer.png")
+    node = pack("portrait").SingerPortrait
+    portrait = node.execute(image, **PORTRAIT, mask=mask).result[0]
+    expected = read_picture(tmp_path / "singer.png")
+    assert torch.equal(portrait.original, to_tensor(expected.image))
+    assert torch.equal(portrait.alpha, to_tensor(expected.alpha)[0])
+    opaque = node.execute(image, **PORTRAIT, mask=torch.zeros(1, 64, 64)).result[0]
+    assert opaque.alpha is None and torch.equal(opaque.original, image[0].permute(2, 0, 1))
+    with pytest.raises(ValueError, match="`mask` has 50 x 40 pixels and `image` "):
+        node.execute(image, **PORTRAIT, mask=torch.ones(1, 40, 50))
+
+
 def test_frames_outside_the_song_are_named(conditions):
     with pytest.raises(ValueError, match="`first_frame` is 8; the song has 8 frames"):
         conditions(4, first_frame=8)
@@ -306,6 +329,10 @@ def test_a_video_has_all_frames_and_the_song(pack, vae):
     (video,) = pack("video").SingerVideo.execute({"samples": latents}, vae, 25.0, 0.0, 18, tone()).result
     found = probe_video(video.get_stream_source())
     assert (found.frames, found.fps, found.size, found.has_audio) == (10, 25.0, (128, 128), True)
+    (video,) = (
+        pack("video").SingerVideo.execute({"samples": latents}, vae, 25.0, 0.0, 18, longest_side=64).result
+    )
+    assert probe_video(video.get_stream_source()).size == (64, 64)
     with pytest.raises(ValueError, match=r"`audio_start` is 2\.0 s; the sound has 0\.50 s"):
         pack("video").SingerVideo.execute({"samples": latents}, vae, 25.0, 2.0, 18, tone())
 

@@ -38,11 +38,12 @@ def test_a_film_alone_is_bare_or_pasted():
     assert canvas.size == (H, W) and torch.equal(canvas.compose([one]), alone(portrait(20), one))
 
 
-def test_a_large_picture_is_scaled_to_its_longest_side():
+def test_a_large_picture_is_scaled_to_its_longest_side_and_this_is_said(caplog):
     large = bare((4032, 3024))
     assert capped(large, 0) is large and capped(large, 4032) is large
     small = capped(large, 1920)
     assert small.size == (1920, 1440) and small.films == 1
+    assert "3024 x 4032 pixels is scaled to 1440 x 1920; longest_side = 0 turns this off" in caplog.text
     half = capped(bare((64, 64)), 32)
     expected = torch.nn.functional.interpolate(frame(1)[None], (32, 32), mode="bilinear", antialias=True)[0]
     assert torch.equal(half.compose([frame(1)]), expected)
