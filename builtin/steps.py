@@ -9,6 +9,7 @@ distil   learn to sing in two steps what the newest checkpoint of stage 2 does i
 sample   let held-out people sing held-out songs: a contact sheet, and measures
 export   write the weights in half precision
 finder   train the face finder, say how well it finds people it never saw
+everything   all but the finder, one after the other, for a machine that has an hour
 
 With --faces FOLDER (photographs with faces.json) half of the singers are photographs; without it all are
 drawn.
@@ -135,6 +136,16 @@ def export(folder: Path) -> None:
         print(target, f"{target.stat().st_size / 1e6:.1f} MB")
 
 
+def everything(folder: Path, faces: Path | None = None, size: int = 192, jobs: int = 1) -> None:
+    vae(folder, faces)
+    people(folder, faces, size=size, jobs=jobs)
+    data(folder, faces, size=size, jobs=jobs)
+    stage1(folder)
+    stage2(folder)
+    export(folder)
+    sample(folder, faces)
+
+
 def finder(
     folder: Path,
     faces: Path | None = None,
@@ -204,7 +215,7 @@ def _train(config: TrainConfig, until: int | None) -> None:
     )
 
 
-STEPS = (vae, people, data, stage1, stage2, distil, sample, export, finder)
+STEPS = (vae, people, data, stage1, stage2, distil, sample, export, everything, finder)
 
 
 def main(arguments: list[str] | None = None) -> None:
