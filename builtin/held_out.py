@@ -147,9 +147,9 @@ def render(
 
 
 def as_frames(pictures: Iterable[torch.Tensor]) -> Frames:
-    """Pictures (k, 3, H, W) in [0, 1], a few at a time, as frames of the nearest levels."""
-    parts = [(part.permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8) for part in pictures]
-    return np.concatenate(parts)
+    """Pictures (k, 3, H, W) in [0, 1], a few at a time, as contiguous frames of the nearest levels."""
+    parts = [(part.permute(0, 2, 3, 1).contiguous().numpy() * 255).round() for part in pictures]
+    return np.concatenate(parts).astype(np.uint8)
 
 
 def openings(show: Performance, frames: Frames) -> Floats:
