@@ -18,6 +18,7 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management as mm
@@ -32,18 +33,30 @@ from comfy.sd import VAE
 from comfy_api.latest import Input, io
 from torch import Tensor, nn
 
+from singer_core.marks import Take, chosen, listed, read_takes
 from singer_core.render.clips import Clip
 from singer_core.render.conditioning import own_part
 from singer_core.render.run import SongConditions
-from singer_core.render.seams import shared_noise_rows, steadied
-from singer_core.render.song import FinishedClip, plan_song, render_song
+from singer_core.render.seams import Held, shared_noise_rows, steadied
+from singer_core.render.song import Carry, FinishedClip, plan_song, render_song, rest_at
 from singer_core.render.store import FORMAT, ClipStore, chained, clean, fingerprint, work_folder
+from singer_core.render.takes import (
+    Known,
+    freedom,
+    note_takes,
+    noted_takes,
+    plan_take,
+    render_take,
+    take_store,
+    weights_of,
+    with_takes,
+)
 from singer_core.settings import OFFICIAL, SingerOptions
 
 from .conditioning import encode_references
 from .library import needs_library
 from .model import REFERENCE, condition_run, load_singer
-from .samplers import SplitGuider
+from .samplers import ClipNoise, SplitGuider
 from .sockets import SONG, Cond, Conds, Noise, find_song, widget
 
 logger = logging.getLogger(__name__)
@@ -96,6 +109,14 @@ class SingerSampler(io.ComfyNode):
                     tooltip="On: sample nothing, give the clips that a cancelled run of this graph has "
                     "finished.",
                 ),
+                io.String.Input(
+                    "takes",
+                    default="",
+                    optional=True,
+                    tooltip="Seconds to sing again; nothing else is rendered. 31.5-34:7 is with seed 7; "
+                    "31.5-34:8 lip 1.2 once more, with the lips' weight times 1.2; 31.5-34=2 shows the "
+                    "second take, 1 is the song's own. Several are separated by ; or lines.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="Latents of all frames (frames, 4, h, w).")
@@ -120,6 +141,7 @@ class SingerSampler(io.ComfyNode):
         reanchor: float = 0.0,
         keep_clips: bool = True,
         finished_only: bool = False,
+        takes: str = "",
     ) -> io.NodeOutput:
         options = OFFICIAL.but(
             clip_frames=clip_frames,
@@ -139,6 +161,7 @@ class SingerSampler(io.ComfyNode):
             vae,
             keep_clips=keep_clips or finished_only,
             finished_only=finished_only,
+            takes=takes,
         )
         return io.NodeOutput({**latent_image, "samples": samples})
 
@@ -154,6 +177,7 @@ def sample_song(
     *,
     keep_clips: bool = True,
     finished_only: bool = False,
+    takes: str = "",
 ) -> Tensor:
     """Latents (frames, 4, h, w) of all frames.
 
@@ -161,49 +185,165 @@ def sample_song(
     vae            None: frames are carried as latents
     keep_clips     finished clips are kept on disk
     finished_only  nothing is sampled: the song ends with the last clip of an earlier run
+    takes          seconds that are sung again, as `singer_core.marks` reads them
     """
-    song, whole, mask = _song_of(guider), latent["samples"], latent.get("noise_mask")
-    frames, steps, conds = len(whole), len(sigmas) - 1, guider.original_conds
-    span = range(song.start, song.start + frames)
-    plan = plan_song(span, options)
+    song, whole = _song_of(guider), latent["samples"]
+    run = _Run(guider, sampler, sigmas, guider.original_conds, song, options, whole, latent.get("noise_mask"))
+    plan = plan_song(run.span, options)
     drawn = _draw(noise, whole, plan, options)
-    show = latent_preview.prepare_callback(guider.model_patcher, len(plan) * steps)
+    run = dataclasses.replace(run, first_noise=drawn[0])
+    show = latent_preview.prepare_callback(guider.model_patcher, len(plan) * run.steps)
 
-    def sample(clip: Clip, carried: Tensor | None) -> Tensor:
-        def report(step: int, x0: Tensor, x: Tensor, _total: int) -> None:
-            show(clip.index * steps + step, x0, x, len(plan) * steps)
+    def report(clip: Clip, step: int, x0: Tensor, x: Tensor) -> None:
+        show(clip.index * run.steps + step, x0, x, len(plan) * run.steps)
 
-        rows = torch.arange(clip.start, clip.stop).clamp_max(span.stop - 1) - song.start
-        references = song.before(options.motion_frames) if carried is None else carried
-        sung = dataclasses.replace(song, start=clip.start, references=references, first_noise=drawn[0])
-        guider.original_conds = cut_conds(conds, sung, rows, frames)
-        run = functools.partial(
-            guider.sample,
-            drawn[clip.index],
-            whole[rows],
-            sampler,
-            sigmas,
-            denoise_mask=mask[rows] if mask is not None and len(mask) == frames else mask,
-            callback=report,
-            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-            seed=noise.seed + clip.index,
-        )
-        return _finite(guider, run, clip)
-
+    asked = None if finished_only else functools.partial(run.sample, drawn, int(noise.seed), report, None)
     carry = functools.partial(_carry, song, vae, options.hold_colours)
-
-    def own(clip: Clip) -> tuple[object, ...]:
-        rows = torch.arange(clip.start, clip.stop).clamp_max(span.stop - 1) - song.start
-        given = [whole, mask, *(value for part in conds.values() for cond in part for value in cond.values())]
-        cut = [value[rows.to(value.device)] for value in given if _has_rows(value, frames)]
-        heard = own_part(song.audio, song.weights, options, clip)
-        return int(noise.seed) + clip.index, drawn[clip.index], heard, cut
-
-    given = (sigmas, options, None if _has_rows(mask, frames) else mask)
-    store = kept_clips(guider, sampler, vae, given, frames, map(own, plan)) if keep_clips else None
+    given = (sigmas, options, None if _has_rows(run.mask, run.frames) else run.mask)
+    parts = (run.own(clip, drawn, int(noise.seed)) for clip in plan)
+    store = kept_clips(guider, sampler, vae, given, run.frames, parts) if keep_clips else None
     with _conditions_kept(guider), store or contextlib.nullcontext() as kept:
-        asked, device = None if finished_only else sample, mm.intermediate_device()
-        return _joined(render_song(span, options, asked, carry, None, kept, song.audio.activity, device))
+        device = mm.intermediate_device()
+        clips = render_song(run.span, options, asked, carry, None, kept, song.audio.activity, device)
+        shown = [] if finished_only else _chosen(run, takes, kept)
+        sing = functools.partial(run.sing, carry, kept)
+        return _joined(with_takes(clips, shown, run.span, options, sing, song.audio.activity))
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What a guider sings, and how: a run of it per clip.
+
+    conds        of the guider, for all frames
+    whole, mask  latents (frames, 4, h, w) of all frames, and where they may change
+    first_noise  (f, 4, h, w) of the song's first clip
+    """
+
+    guider: CFGGuider
+    sampler: Sampler
+    sigmas: Tensor
+    conds: Conds
+    song: SongConditions
+    options: SingerOptions
+    whole: Tensor
+    mask: Tensor | None
+    first_noise: Tensor | None = None
+
+    @property
+    def frames(self) -> int:
+        return len(self.whole)
+
+    @property
+    def steps(self) -> int:
+        return len(self.sigmas) - 1
+
+    @property
+    def span(self) -> range:
+        return range(self.song.start, self.song.start + self.frames)
+
+    def rows(self, clip: Clip) -> Tensor:
+        """Frames of a clip, in the run; those behind its end are its last."""
+        return torch.arange(clip.start, clip.stop).clamp_max(self.span.stop - 1) - self.song.start
+
+    def own(self, clip: Clip, drawn: Tensor, seed: int) -> tuple[object, ...]:
+        """What a clip has of its own, for its key."""
+        conds = [cond for part in self.conds.values() for cond in part]
+        given = [self.whole, self.mask, *(value for cond in conds for value in cond.values())]
+        cut = [_rows(value, self.rows(clip), self.frames) for value in given if _has_rows(value, self.frames)]
+        heard = own_part(self.song.audio, self.song.weights, self.options, clip)
+        return seed + clip.index, drawn[clip.index], heard, cut
+
+    def sample(
+        self,
+        drawn: Tensor,
+        seed: int,
+        report: Callable[[Clip, int, Tensor, Tensor], None] | None,
+        held: Callable[[Clip], Held] | None,
+        clip: Clip,
+        carried: Tensor | None,
+    ) -> Tensor:
+        """Latents (f, 4, h, w) of a clip from its row of `drawn` (clips, f, 4, h, w)."""
+        references = self.song.before(self.options.motion_frames) if carried is None else carried
+        sung = dataclasses.replace(
+            self.song, start=clip.start, references=references, first_noise=self.first_noise
+        )
+        rows = self.rows(clip)
+        self.guider.original_conds = cut_conds(self.conds, sung, rows, self.frames)
+        latents, mask = self.whole[rows], _rows(self.mask, rows, self.frames)
+        if held is not None:
+            latents, mask = _held(held(clip), mask)
+        run = functools.partial(
+            self.guider.sample,
+            drawn[clip.index],
+            latents,
+            self.sampler,
+            self.sigmas,
+            denoise_mask=mask,
+            callback=None if report is None else lambda step, x0, x, _total: report(clip, step, x0, x),
+            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+            seed=seed + clip.index,
+        )
+        return _finite(self.guider, run, clip)
+
+    def of_take(self, take: Take) -> tuple[_Run, list[Clip], Tensor]:
+        """The same run under the take's own weights, its clips, and their noise (clips, f, 4, h, w)."""
+        weights = weights_of(take, self.song.weights, len(self.song.audio.features))
+        run = dataclasses.replace(self, song=dataclasses.replace(self.song, weights=weights))
+        plan = plan_take(take, self.span, self.options)
+        return (
+            run,
+            plan,
+            _draw(ClipNoise(take.seed, self.options.clip_frames), self.whole, plan, self.options),
+        )
+
+    def take_store(self, store: ClipStore, take: Take) -> ClipStore:
+        run, plan, drawn = self.of_take(take)
+        parts = [(freedom(take, clip, self.span), run.own(clip, drawn, take.seed)) for clip in plan]
+        begun = rest_at(self.options, self.song.audio.activity, plan[0])
+        song, carried = plan_song(self.span, self.options), self.options.motion_frames
+        return take_store(store, song, plan, carried, begun, parts)
+
+    def sing(self, carry: Carry, store: ClipStore | None, take: Take, known: Known) -> Tensor:
+        """Latents (k, 4, h, w) of the frames of a take."""
+        run, _, drawn = self.of_take(take)
+
+        def held(clip: Clip) -> Held:
+            return Held(known.rows(clip.start, clip.stop), freedom(take, clip, self.span))
+
+        sample = functools.partial(run.sample, drawn, take.seed, None, held)
+        kept, activity = store and self.take_store(store, take), self.song.audio.activity
+        return render_take(take, self.span, self.options, known, sample, carry, kept, activity)
+
+
+def _held(held: Held, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Core's latents and mask of a clip, held in part besides what the user's mask holds."""
+    free = held.freedom[:, None, None, None].to(held.latents)
+    if mask is None:
+        return held.latents, free.expand(-1, 1, *held.latents.shape[-2:])
+    return held.latents, free * mask.reshape(-1, 1, *mask.shape[-2:]).to(free)
+
+
+def _chosen(run: _Run, text: str, store: ClipStore | None) -> list[Take]:
+    """The takes that are shown, noted so that later runs can choose them, and listed in the log."""
+    audio, span = run.song.audio, run.span
+    takes = read_takes(text, audio.frames, audio.fps)
+    for take in takes:
+        if take.start not in span or take.stop > span.stop:
+            raise ValueError(
+                f"`takes`: {take.text(audio.fps)!r} is outside of the frames of `latent_image`, which are "
+                f"{span.start} to {span.stop}. Take others, or a longer `length`."
+            )
+    earlier: list[Take] = []
+    if store is not None:
+        earlier = [
+            take for take in noted_takes(store, audio.frames) if take.start in span and take.stop <= span.stop
+        ]
+        earlier = [take for take in earlier if run.take_store(store, take).path(0).is_file()]
+        note_takes(store, takes)
+    shown = chosen(takes, earlier, audio.fps)
+    for line in listed(takes, earlier, shown, audio.fps):
+        logger.info(line)
+    return shown
 
 
 def _joined(song: Iterator[FinishedClip]) -> Tensor:

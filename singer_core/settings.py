@@ -205,7 +205,9 @@ class WorkSettings:
         metavar="DIR",
     )
     keep_clips: bool = setting(True, "Use finished clips and keep those that get finished.")
-    partial: bool = setting(False, "Sample nothing: write a video of the clips that are finished.")
+    partial: bool = setting(
+        False, "Sample nothing: write a video of the clips that are finished, without retakes."
+    )
     sections: bool = setting(
         False,
         "Cut the song where the voice rests and render the sections independently (docs/long_songs.md).",
@@ -467,6 +469,17 @@ class SamplingSettings:
     audio_cfg: float | None = setting(None, "Guidance towards the song alone.")
     seed: int = setting(
         constants.DEFAULT_SEED, "Seed of the random numbers; the authors use 42.", (0, MAX_SEED)
+    )
+    retake: tuple[str, ...] = setting(
+        (),
+        "Sing some seconds again with another seed, and nothing else; may be given again, for the same "
+        "seconds too. Factors on the motion weights may follow: '31.5-34:7 lip 1.2'.",
+        metavar="FROM-TO:SEED",
+    )
+    take: tuple[str, ...] = setting(
+        (),
+        "Of takes of the same seconds, show this one: 31.5-34=2; 1 is the song's own.",
+        metavar="FROM-TO=NUMBER",
     )
     low_memory: bool = setting(
         False, "The reference network waits in main memory, and guidance runs one branch after another."

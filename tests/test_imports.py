@@ -16,7 +16,7 @@ ROOT = Path(singer_core.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 # Layers from the bottom up; a module imports its own layer and those below.
 LAYERS = (
-    {"constants", "downloads", "ffmpeg", "files", "libraries", "processes", "progress", "weights"},
+    {"constants", "downloads", "ffmpeg", "files", "libraries", "marks", "processes", "progress", "weights"},
     {"settings"},
     {"network", "audio", "portrait"},
     {"render", "training", "evaluation", "demo"},

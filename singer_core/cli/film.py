@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..audio.features import AudioFeatures
+    from ..marks import Take
     from ..portrait.portrait import Portrait
     from ..render.canvas import Canvas
     from ..render.pipeline import OnStep, RenderedClip, SingerPipeline, Step
@@ -28,13 +29,17 @@ Moved = Callable[[int, "Step"], None]  # told of every step in a section
 
 @dataclass(frozen=True)
 class Film:
-    """A song ready to be rendered, and where its finished clips go (None = nowhere)."""
+    """A song ready to be rendered, and where its finished clips go (None = nowhere).
+
+    takes  as the user gave them, retakes and choices
+    """
 
     pipeline: SingerPipeline
     portrait: Portrait
     audio: AudioFeatures
     weights: torch.Tensor
     seed: int
+    takes: Sequence[Take]
     sections: Sequence[Section]
     work: Path | None
 
@@ -63,15 +68,35 @@ class Film:
     def render(
         self, section: Section, stores: Stores, on_step: OnStep | None = None
     ) -> Iterator[RenderedClip]:
-        song = (self.portrait, self.audio, self.seed, self.weights)
-        return self.pipeline.render(*song, on_step, stores[section.index], section.span)
+        return self._render(section, stores, on_step)
 
-    def pictures(self, stores: Stores, moved: Moved) -> Iterator[torch.Tensor]:
-        """All frames in order, (3, H, W) each."""
+    def _render(
+        self, section: Section, stores: Stores, on_step: OnStep | None, takes: Sequence[Take] = ()
+    ) -> Iterator[RenderedClip]:
+        song, store = (self.portrait, self.audio, self.seed, self.weights), stores[section.index]
+        inside = [take for take in takes if take.start in section.span]
+        return self.pipeline.render(*song, on_step, store, section.span, inside)
+
+    def earlier_takes(self, stores: Stores) -> list[Take]:
+        """The takes of this song that earlier runs have left, in their order."""
+        from ..render.takes import noted_takes
+
+        found = []
+        for section, store in zip(self.sections, stores, strict=True):
+            if store is None:
+                continue
+            for take in noted_takes(store, self.audio.frames):
+                given = (take, self.audio, self.weights, section.span)
+                if take.start in section.span and self.pipeline.take_store(store, *given).path(0).is_file():
+                    found.append(take)
+        return found
+
+    def pictures(self, stores: Stores, moved: Moved, takes: Sequence[Take]) -> Iterator[torch.Tensor]:
+        """All frames in order, (3, H, W) each; `takes` are those that are shown."""
         from ..render.sections import join_sections
 
         def render(section: Section) -> Iterator[RenderedClip]:
-            return self.render(section, stores, functools.partial(moved, section.index))
+            return self._render(section, stores, functools.partial(moved, section.index), takes)
 
         joined = join_sections(self.sections, render, self.pipeline.vae.decode)
         return itertools.chain.from_iterable(joined)
@@ -83,17 +108,28 @@ def plan_film(
     audio: AudioFeatures,
     weights: torch.Tensor,
     seed: int,
+    takes: Sequence[Take],
     work: WorkSettings,
 ) -> Film:
-    """What is to be done with a song; `audio` has its vocal activity where sections are asked for."""
+    """What is to be done with a song; `audio` has its vocal activity where sections are asked for.
+
+    Raises ValueError for a take that reaches over a cut between sections.
+    """
     from ..render.sections import SECTION_SECONDS, Section, plan_sections
     from ..render.store import work_folder
 
     sections = [Section(0, 0, audio.frames, 0)]
     if work.sections and audio.activity is not None:
         sections = plan_sections(audio.activity, audio.frames, round(SECTION_SECONDS * audio.fps))
+    for take, section in itertools.product(takes, sections[1:]):
+        if take.start < section.start + section.shared and section.start < take.stop:
+            cut = (section.start + section.shared / 2) / audio.fps
+            raise ValueError(
+                f"`retake`: {take.text(audio.fps)!r} reaches over the cut of --sections at {cut:.2f} s. Give "
+                "the seconds before it, and those behind it."
+            )
     folder = work_folder(work.work_dir) if work.keep_clips else None
-    return Film(pipeline, portrait, audio, weights, seed, sections, folder)
+    return Film(pipeline, portrait, audio, weights, seed, takes, sections, folder)
 
 
 def canvas_of(film: Film, paste_back: bool) -> Canvas:
@@ -126,21 +162,48 @@ def write_films(
                 "as before, --work-dir among them."
             )
         total = sum(sum(film.clips) * film.pipeline.options.steps for film in films)
+        shown = [_chosen(*pair, how.work.partial) for pair in zip(films, stores, strict=True)]
         try:
             with (
                 VideoWriter(out, canvas.size, fps, frames=frames, audio=sound) as writer,
                 progress_bar("singing", total, "step", how.quiet) as bar,
             ):
-                for picture in itertools.islice(_pictures(films, stores, canvas, bar.set), frames):
+                for picture in itertools.islice(_pictures(films, stores, shown, canvas, bar.set), frames):
                     writer.write(picture[None])
         except (KeyboardInterrupt, SystemExit):
             _say_how_to_go_on(films, stores)
             raise
+        for film, kept, takes in zip(films, stores, shown, strict=True):
+            _list_takes(film, kept, takes)
     print(f"Wrote {out}: {frames} frames at {fps:g} fps.", file=sys.stderr)
 
 
+def _chosen(film: Film, stores: Stores, partial: bool) -> list[Take]:
+    """The takes that are shown, noted so that later runs can choose them."""
+    from ..marks import chosen
+    from ..render.takes import note_takes
+
+    if partial:
+        return []
+    shown = chosen(film.takes, film.earlier_takes(stores), film.audio.fps)
+    if stores[0] is not None:
+        note_takes(stores[0], film.takes)
+    return shown
+
+
+def _list_takes(film: Film, stores: Stores, shown: Sequence[Take]) -> None:
+    from ..marks import listed
+
+    for line in listed(film.takes, film.earlier_takes(stores), shown, film.audio.fps):
+        print(f"{line}. --take FROM-TO=NUMBER shows another.", file=sys.stderr)
+
+
 def _pictures(
-    films: Sequence[Film], stores: Sequence[Stores], canvas: Canvas, show: Callable[[int], None]
+    films: Sequence[Film],
+    stores: Sequence[Stores],
+    takes: Sequence[Sequence[Take]],
+    canvas: Canvas,
+    show: Callable[[int], None],
 ) -> Iterator[torch.Tensor]:
     """The video's pictures, (3, H, W) each; the films go on by turns, a clip at a time."""
     done: dict[tuple[int, int], int] = {}
@@ -150,8 +213,8 @@ def _pictures(
         show(sum(done.values()))
 
     parts = [
-        film.pictures(kept, functools.partial(moved, index))
-        for index, (film, kept) in enumerate(zip(films, stores, strict=True))
+        film.pictures(kept, functools.partial(moved, index), shown)
+        for index, (film, kept, shown) in enumerate(zip(films, stores, takes, strict=True))
     ]
     return map(canvas.compose, zip(*parts, strict=True))
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .. import marks
 from ..demo import files as built_in
 from ..downloads import FILES, find_fetched, model_folders
 from ..settings import (
@@ -133,10 +134,13 @@ def prepare(job: Job, loaded: Loaded, song: inputs.Song | None = None) -> Film:
         audio = front_end.encode(
             song.vocals, how.sound.fps, options.clip_frames, device, progress=bar.set_part
         )
-    if options.reanchor or how.work.sections:
+    if options.reanchor or how.work.sections or how.sampling.retake or how.sampling.take:
         audio = with_activity(audio, song.vocals)
     pipeline, weights = SingerPipeline(network, vae, options), _motion(how, song, audio)
-    return plan_film(pipeline, portrait, audio, weights, how.sampling.seed, how.work)
+    takes = marks.read_takes(
+        "\n".join(how.sampling.retake + how.sampling.take), audio.frames, audio.fps, "retake"
+    )
+    return plan_film(pipeline, portrait, audio, weights, how.sampling.seed, takes, how.work)
 
 
 def find_models(files: ModelFiles, folders: Sequence[Path]) -> tuple[Path, Path, Path | None]:

@@ -18,7 +18,7 @@ from ..portrait.portrait import Portrait
 from ..settings import SingerOptions
 from .clips import Clip
 from .sampler import branches_for
-from .seams import rest_before
+from .song import rest_at
 
 
 class Network(Protocol):
@@ -133,7 +133,7 @@ def own_part(
     """What a clip has of its own in the song: for its key. Nothing says where in the song it is."""
     reach = constants.AUDIO_WINDOW // 2
     heard = torch.arange(clip.start - reach, clip.stop + reach).clamp(0, len(audio.features) - 1)
-    rest = rest_before(audio.activity, clip.start) if clip.index and options.reanchor else 0.0
+    rest = rest_at(options, audio.activity, clip) if clip.index else 0.0
     return audio.features[heard], rows_of(weights, clip), rest
 
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from .. import constants
 from ..audio.features import AudioFeatures
+from ..marks import Take
 from ..network.conditions import ClipConditions
 from ..portrait.portrait import Portrait
 from ..settings import SingerOptions
@@ -36,9 +37,10 @@ from .conditioning import (
     rows_of,
 )
 from .sampler import NotFiniteError, SpectralWeighting, sample_clip
-from .seams import shared_noise_rows, steadied
-from .song import NAN_REMEDY, plan_song, render_song
+from .seams import Held, shared_noise_rows, steadied
+from .song import NAN_REMEDY, FinishedClip, plan_song, render_song, rest_at
 from .store import FORMAT, ClipStore, chained, fingerprint
+from .takes import Known, freedom, plan_take, render_take, take_store, weights_of, with_takes
 
 if TYPE_CHECKING:  # diffusers, which ComfyUI's nodes do without
     from ..network.autoencoder import Autoencoder
@@ -104,6 +106,7 @@ class _Song:
     weighting  of all clips but the first, whose gains it may have locked
     noises     (index, noise) of every clip
     made       the inputs of the clip that was sampled last, by its index
+    held       what is known of a take's clips
     """
 
     portrait: Portrait
@@ -114,6 +117,7 @@ class _Song:
     noises: Iterator[tuple[int, Tensor]]
     report: Callable[[Clip, int, Tensor], None]
     made: dict[int, ClipInputs]
+    held: Callable[[Clip], Held] | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,7 @@ class SingerPipeline:
         on_step: OnStep | None = None,
         store: ClipStore | None = None,
         span: range | None = None,
+        takes: Sequence[Take] = (),
     ) -> Iterator[RenderedClip]:
         """The clips of the song in order, each before the next is begun: `audio.frames` pictures in all.
 
@@ -140,11 +145,12 @@ class SingerPipeline:
         store    opened with `shared_key` and `clip_keys` of the same arguments: clips that it has are not
                  sampled again, and the others are saved in it. The clips have the same bits either way
         span     frames of the song to render; None = all
+        takes    seconds that are sung again, in order
 
         Raises RuntimeError naming clip and step where the network gives NaN.
         """
         span = range(audio.frames) if span is None else span
-        plan = plan_song(span, self.options)
+        plan, pictures = plan_song(span, self.options), torch.empty(0)
 
         def report(clip: Clip, step: int, latents: Tensor) -> None:
             if on_step is not None:
@@ -153,12 +159,19 @@ class SingerPipeline:
         def carry(latents: Tensor, rest: float) -> Tensor:
             return self.carry(latents, pictures[-len(latents) :], song.conditions, rest)
 
+        def decoded(clips: Iterator[FinishedClip]) -> Iterator[FinishedClip]:
+            nonlocal pictures
+            for done in clips:
+                pictures = self.vae.decode(done.latents[: done.frames])
+                yield dataclasses.replace(done, pictures=pictures)
+
         song = self._song(portrait, audio, weights, self.noises(plan, seed, portrait), report)
-        sample = functools.partial(self._sample, song)
-        device = self.network.device
-        for done in render_song(span, self.options, sample, carry, report, store, audio.activity, device):
-            pictures = self.vae.decode(done.latents[: done.frames])
-            yield RenderedClip(done.clip, done.latents, pictures, song.made.pop(done.clip.index, None))
+        sample, sing = functools.partial(self._sample, song), functools.partial(self._take, song, span, store)
+        given = (sample, carry, report, store, audio.activity, self.network.device)
+        clips = decoded(render_song(span, self.options, *given))
+        for done in with_takes(clips, takes, span, self.options, sing, audio.activity):
+            shown = self.vae.decode(done.latents[: done.frames]) if done.pictures is None else done.pictures
+            yield RenderedClip(done.clip, done.latents, shown, song.made.pop(done.clip.index, None))
 
     def plan(self, audio: AudioFeatures, span: range | None = None) -> list[Clip]:
         """The clips of a song, or of some of its frames."""
@@ -188,6 +201,39 @@ class SingerPipeline:
         plan = self.plan(audio, span)
         return chained(shared, ((seed, *own_part(audio, weights, self.options, clip)) for clip in plan))
 
+    def take_store(
+        self, store: ClipStore, take: Take, audio: AudioFeatures, weights: Tensor | None, span: range
+    ) -> ClipStore:
+        """The clips of a take in the store of its song."""
+        plan, options = plan_take(take, span, self.options), self.options
+        weights = weights_of(take, weights, len(audio.features))
+        begun = (take.seed, rest_at(options, audio.activity, plan[0]))
+        parts = [(freedom(take, clip, span), own_part(audio, weights, options, clip)) for clip in plan]
+        return take_store(store, self.plan(audio, span), plan, options.motion_frames, begun, parts)
+
+    def _take(self, song: _Song, span: range, store: ClipStore | None, take: Take, known: Known) -> Tensor:
+        """Latents (k, 4, h, w) of the frames of a take."""
+        plan, activity = plan_take(take, span, self.options), song.audio.activity
+
+        def held(clip: Clip) -> Held:
+            return Held(known.rows(clip.start, clip.stop), freedom(take, clip, span))
+
+        def carry(latents: Tensor, rest: float) -> Tensor:
+            pictures = latents if self.options.carry == "latents" else self.vae.decode(latents)
+            return self.carry(latents, pictures, song.conditions, rest)
+
+        sung = dataclasses.replace(
+            song,
+            weights=weights_of(take, song.weights, len(song.audio.features)),
+            noises=enumerate(self.noises(plan, take.seed, song.portrait)),
+            report=_unheard,
+            made={},
+            held=held,
+        )
+        sample, device = functools.partial(self._sample, sung), self.network.device
+        kept = store and self.take_store(store, take, song.audio, song.weights, span)
+        return render_take(take, span, self.options, known, sample, carry, kept, activity, device)
+
     def _song(
         self,
         portrait: Portrait,
@@ -209,12 +255,14 @@ class SingerPipeline:
         heard = audio_tokens(self.network, song.audio, clip)
         inputs = ClipInputs(noise, heard, self.reference_latents(song.conditions, carried))
         song.made[clip.index] = inputs
-        weighting = song.weighting if clip.index else SpectralWeighting(self.network.adapter, self.options)
+        own = clip.index == 0 and song.held is None
+        weighting = SpectralWeighting(self.network.adapter, self.options) if own else song.weighting
+        held = song.held and song.held(clip)
         report = functools.partial(song.report, clip)
         where = f"Clip {clip.index + 1} (frames {clip.start} to {clip.stop})"
         given = self._given(song, clip, inputs)
         try:
-            return sample_clip(self.network, self.options, noise, *given, weighting, report)
+            return sample_clip(self.network, self.options, noise, *given, weighting, report, held)
         except NotFiniteError as error:
             if self.network.dtype == torch.float32 or not self.options.retry_in_float32:
                 raise RuntimeError(f"{where}: {error}. {NAN_REMEDY}") from error
@@ -224,7 +272,7 @@ class SingerPipeline:
             song = dataclasses.replace(song, conditions=portrait_conditions(self.network, song.portrait))
             given = self._given(song, clip, dataclasses.replace(inputs, audio_tokens=heard))
             try:
-                return sample_clip(self.network, self.options, noise, *given, weighting, report)
+                return sample_clip(self.network, self.options, noise, *given, weighting, report, held)
             except NotFiniteError as error:
                 raise RuntimeError(f"{where}: {error}, after half precision. {NAN_REMEDY}") from error
 
@@ -281,6 +329,10 @@ class SingerPipeline:
         if self.options.brighten_bright and pixels.min() >= 0:
             pixels = pixels * 2 - 1  # taken for [0, 1] (numerics section 13)
         return self.vae.encode(pixels).to(self.network.device)
+
+
+def _unheard(_clip: Clip, _step: int, _latents: Tensor) -> None:
+    """Steps of a take are none of the song's."""
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ from ..network.conditions import (
 from ..network.memory import OutOfMemory, too_large
 from ..network.spectral import MultiScaleSpectralModule, weigh_bands
 from ..settings import SingerOptions
+from .seams import Held
 
 if TYPE_CHECKING:  # diffusers, which ComfyUI's nodes do without
     from ..network.backbone import SingerNetwork
@@ -121,6 +122,7 @@ def sample_clip(
     clip: ClipConditions,
     weighting: SpectralWeighting,
     report: Callable[[int, Tensor], None] | None = None,
+    held: Held | None = None,
 ) -> Tensor:
     """Latents of one clip, (f, 4, h, w) float32.
 
@@ -128,6 +130,7 @@ def sample_clip(
     image_tokens  (2, 1, n, d) [unconditional, conditional]
     clip          its conditions, with the audio tokens before the MSM
     report        (index of the step, latents after it); may raise to stop
+    held          frames that are known, before every step at its level of noise
 
     Raises NotFiniteError where a step gave NaN or infinity. That is read one step later, so that an
     accelerator has the next step before it when the host asks.
@@ -140,6 +143,9 @@ def sample_clip(
     for step, timestep in enumerate(scheduler.timesteps):
         if step == 0 or options.msm_input == "every_step":
             clip = dataclasses.replace(clip, audio=AudioTokens(weighting(heard, latents.to(dtype))))
+        if held is not None:
+            noised = functools.partial(scheduler.add_noise, noise=noise, timesteps=timestep[None])
+            latents = held.joined(latents, noised)
         now = options.at_step(step)
         clip = dataclasses.replace(clip, branches=branches_for(now))
         run = functools.partial(network, latents.to(dtype), timestep, image_tokens)
@@ -150,7 +156,7 @@ def sample_clip(
         if report is not None:
             report(step, latents)
     _check(finite, options.steps, options.steps, dtype)
-    return latents
+    return latents if held is None else held.joined(latents)
 
 
 def _check(finite: Tensor, step: int, steps: int, dtype: torch.dtype) -> None:

@@ -8,11 +8,13 @@ as pictures (k, 3, H, W); "the portrait" is the portrait's latents or picture of
     hold_statistics     colour and contrast of carried frames                         hold_colours
     rest_before, towards_portrait   start afresh where the voice rests                reanchor
     steadied            the two things that are done to carried frames
+    Held                frames that are known already                              takes
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +23,19 @@ from torch import Tensor
 from .clips import Clip
 
 REST_FRAMES = 4  # frames on either side of a boundary that must be silent
+
+
+@dataclass(frozen=True)
+class Held:
+    """What is known of a clip's frames: latents (f, 4, h, w), and how free each frame is, (f,) in [0, 1]."""
+
+    latents: Tensor
+    freedom: Tensor
+
+    def joined(self, latents: Tensor, noised: Callable[[Tensor], Tensor] = lambda known: known) -> Tensor:
+        """`latents` where frames are free, elsewhere what is known, `noised` to the level of the step."""
+        known = noised(self.latents.to(latents))
+        return known.lerp(latents, self.freedom.to(latents)[:, None, None, None])
 
 
 def shared_noise_rows(plan: Sequence[Clip], generator: torch.Generator) -> list[Tensor]:

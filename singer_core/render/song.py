@@ -8,7 +8,7 @@ The latents of two clips are all that it holds, however long the song is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,11 +30,20 @@ Report = Callable[[Clip, int, Tensor], None]
 
 @dataclass(frozen=True)
 class FinishedClip:
-    """Latents (f, 4, h, w) of a clip; nothing that follows changes the first `frames` of them."""
+    """Latents (f, 4, h, w) of a clip; nothing that follows changes the first `frames` of them.
+
+    pictures  (frames, 3, H, W) of these, where they are decoded
+    """
 
     clip: Clip
     latents: Tensor
     frames: int
+    pictures: Tensor | None = None
+
+    @property
+    def stop(self) -> int:
+        """The frame of the song behind the last that nothing changes."""
+        return self.clip.start + self.frames
 
 
 def plan_song(span: range, options: SingerOptions) -> list[Clip]:
@@ -51,6 +60,8 @@ def render_song(
     store: ClipStore | None = None,
     activity: Tensor | None = None,
     device: torch.device | None = None,
+    plan: Sequence[Clip] | None = None,
+    carried: Tensor | None = None,
 ) -> Iterator[FinishedClip]:
     """The clips of these frames in order, each handed out before anything is done for the next.
 
@@ -62,10 +73,11 @@ def render_song(
     store     has clips that are not sampled again, and gets the others
     activity  (s,) vocal activity in [0, 1] of every frame of the song, for `reanchor`
     device    where latents go on; None = where they are
+    plan      clips that the frames are cut into; None = `plan_song`
+    carried   what the first clip is shown; None = the portrait stands still
     Raises RuntimeError for a clip with NaN or Inf, which is not stored.
     """
-    plan = plan_song(span, options)
-    carried: Tensor | None = None
+    plan = plan_song(span, options) if plan is None else plan
     ending: Tensor | None = None
     for clip, following in zip(plan, [*plan[1:], None], strict=True):
         latents = None if store is None else store.load(clip.index)
@@ -83,8 +95,13 @@ def render_song(
         if following is not None:
             ending = latents[len(latents) - following.shared :]
             last = following.carried_from(clip, options.motion_frames)
-            rest = options.reanchor and options.reanchor * rest_before(activity, following.start)
+            rest = rest_at(options, activity, following)
             carried = carry(latents[last.start : last.stop], rest)
+
+
+def rest_at(options: SingerOptions, activity: Tensor | None, clip: Clip) -> float:
+    """How far the portrait takes the place of the frames that a clip is shown, 0 to 1."""
+    return options.reanchor and options.reanchor * rest_before(activity, clip.start)
 
 
 def _sound(clip: Clip, latents: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ changes nothing. `clean` deletes what was not used for long.
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import errno
 import hashlib
@@ -48,6 +49,7 @@ from . import locks
 log = logging.getLogger(__name__)
 
 FORMAT = "2"  # of the files; part of every key
+NOTES = "takes.txt"  # of a folder, beside its clips
 KEEP_DAYS = 7.0
 KEEP_GIGABYTES = 8.0
 
@@ -70,6 +72,7 @@ class ClipStore:
 
     def __init__(self, root: Path, shared: str, keys: Sequence[str]) -> None:
         self.folder = Path(root) / shared[:_KEY_LENGTH]
+        self.shared = shared
         self.keys = keys
         self._lock: IO[bytes] | None = None
 
@@ -87,9 +90,7 @@ class ClipStore:
             for path in self.folder.glob(".clip-*"):
                 path.unlink(missing_ok=True)
         locks.share(self._lock)
-        for index in range(len(self.keys)):  # wanted: `clean` lets them be
-            with contextlib.suppress(FileNotFoundError):
-                os.utime(self.path(index))
+        self._want()
         return self
 
     def __exit__(
@@ -102,6 +103,27 @@ class ClipStore:
                 self.remove()
         self._lock.close()  # gives the lock back
         self._lock = None
+
+    def of(self, keys: Sequence[str]) -> ClipStore:
+        """Other clips in the same folder; they are wanted now, so that `clean` lets them be."""
+        other = copy.copy(self)
+        other.keys = keys
+        other._want()
+        return other
+
+    def notes(self) -> list[str]:
+        """The lines that were noted in the folder, the first one first."""
+        with contextlib.suppress(FileNotFoundError):
+            lines = (self.folder / NOTES).read_text(encoding="utf-8").splitlines()
+            return list(dict.fromkeys(lines))
+        return []
+
+    def note(self, lines: Iterable[str]) -> None:
+        """Add lines that the folder's notes do not have; all at once, so that two renders may do it."""
+        missing = [line for line in lines if line not in self.notes()]
+        if missing:
+            with (self.folder / NOTES).open("a", encoding="utf-8") as stream:
+                stream.write("".join(f"{line}\n" for line in missing))
 
     def path(self, index: int) -> Path:
         """The file of a clip, there or not."""
@@ -161,6 +183,11 @@ class ClipStore:
         """Delete the folder's clips, unless another process is at them too: then that one does."""
         if self._lock is not None:
             _deleted(self.folder, self._lock)
+
+    def _want(self) -> None:
+        for index in range(len(self.keys)):
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(self.path(index))
 
     def _digest(self, index: int, latents: Tensor) -> str:
         return fingerprint(self.keys[index], latents)
@@ -282,7 +309,7 @@ def _deleted(folder: Path, lock: IO[bytes]) -> bool:
             return False
         lock.close()  # Windows deletes no open file, which protects those of others
     for path in folder.iterdir():
-        if path.name == "lock" or _CLIP.fullmatch(path.name):
+        if path.name in ("lock", NOTES) or _CLIP.fullmatch(path.name):
             path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.rmdir()

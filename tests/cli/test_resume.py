@@ -24,6 +24,7 @@ from singer_core.render.video import probe_video, read_frames
 
 pytestmark = pytest.mark.slow
 RATE = 16_000
+RETAKES = ("--retake", "0.2-0.6:7", "--retake", "1-1.2:8 lip 1.2")
 RUN = "import sys; from singer_core.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
@@ -58,7 +59,7 @@ def arguments(folder, tiny_checkpoint, tiny_vae_folder, tmp_path):
 
 def contents(tmp_path: Path) -> list[str]:
     """All files but whole clips."""
-    kept = {*clips_in(tmp_path), *tmp_path.glob("work/*/lock")}
+    kept = {*clips_in(tmp_path), *tmp_path.glob("work/*/lock"), *tmp_path.glob("work/*/takes.txt")}
     found = {path for path in tmp_path.rglob("*") if path.is_file()}
     return sorted(str(path.relative_to(tmp_path)) for path in found - kept)
 
@@ -152,6 +153,21 @@ def test_a_partial_song_can_be_saved_and_finished_later(arguments, tmp_path, mon
     assert "no clip of this render is finished" in capsys.readouterr().err
 
 
+def test_seconds_are_sung_again_and_any_take_can_be_shown(arguments, tmp_path, capsys):
+    film = tmp_path / "out" / "film.mp4"
+    assert main(arguments()) == 0
+    song, clips = film.read_bytes(), {path: path.read_bytes() for path in clips_in(tmp_path)}
+    assert main(arguments("--retake", "0.2-0.4:7")) == 0
+    assert "Takes of 0.2-0.4 s: 1 the song's, 2* 0.2-0.4:7." in capsys.readouterr().err
+    assert film.read_bytes() != song and all(path.read_bytes() == old for path, old in clips.items())
+    assert main(arguments("--take", "0.2-0.4=1")) == 0
+    assert "Takes of 0.2-0.4 s: 1* the song's, 2 0.2-0.4:7." in capsys.readouterr().err
+    assert film.read_bytes() == song
+    assert contents(tmp_path) == ["out/film.mp4"]
+    assert main(arguments("--retake", "0.2-0.4:7", "--retake", "0.3-0.5:8")) == 2
+    assert "`retake`: '0.3-0.5:8' overlaps 0.2-0.4:7. Give" in capsys.readouterr().err
+
+
 def test_partial_and_no_kept_clips_exclude_each_other(arguments, capsys):
     assert main(arguments("--partial", "--no-keep-clips")) == 2
     assert "--no-keep-clips ignores" in capsys.readouterr().err
@@ -196,7 +212,7 @@ def test_a_full_disk_ends_with_one_line_and_keeps_what_is_there(arguments, tmp_p
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_three_kills_at_random_moments_leave_no_trace_in_the_file_or_the_folders(arguments, tmp_path):
-    command = [sys.executable, "-c", RUN, *arguments()]
+    command = [sys.executable, "-c", RUN, *arguments(*RETAKES)]
     film, environment = tmp_path / "out" / "film.mp4", {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, "--no-keep-clips"], check=True, env=environment, capture_output=True)
     unbroken = film.read_bytes()
@@ -224,13 +240,13 @@ def test_three_kills_at_random_moments_leave_no_trace_in_the_file_or_the_folders
 
 def test_two_runs_of_one_song_at_once_both_give_the_whole_file(arguments, tmp_path):
     film, other = tmp_path / "out" / "film.mp4", tmp_path / "out" / "other.mp4"
-    assert main(arguments("--no-keep-clips")) == 0
+    assert main(arguments("--no-keep-clips", *RETAKES)) == 0
     unbroken = film.read_bytes()
     film.unlink()
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", RUN, *arguments("--out", str(out))],
+            [sys.executable, "-c", RUN, *arguments("--out", str(out), *RETAKES)],
             env=environment,
             stderr=subprocess.PIPE,
         )

@@ -134,6 +134,35 @@ def test_nothing_is_kept_where_it_is_not_wanted(song, tmp_path):
     assert not [path for path in Path(tmp_path).rglob("*") if path.is_file()]
 
 
+def test_a_take_changes_its_frames_alone_and_is_found_again(song):
+    """Of eight frames 4 and 5; in seconds, 25 frames each."""
+    again = song()
+    own = again()
+    taken = again(takes="0.16-0.24:7")
+    assert again.runs == 1
+    assert (taken != own).flatten(1).any(1).nonzero().flatten().tolist() == [4, 5]
+    other = song()  # every node anew
+    assert torch.equal(other(takes="0.16-0.24:7; 0.16-0.24:8 lip 0; 0.16-0.24=2"), taken) and other.runs == 0
+    assert torch.equal(other(takes="0.16-0.24=1"), own)
+    masked = song()
+    masked.latent["noise_mask"] = torch.zeros(8, 16, 16)
+    found = masked(takes="0.16-0.24:7")  # the user's mask lets nothing change, and there was nothing
+    assert found.abs().max() < 1e-2 * own.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("0.16-0.24:7 lib 2", "'0.16-0.24:7 lib 2': 'lib' is none of pose, face, lip"),
+        ("0.16-0.24=3", r"no take 0.16-0.24=3: these seconds have 1 \(the song's\)\. Choose"),
+        ("7-8:1", "'7-8:1': 8 is outside of the song"),
+    ],
+)
+def test_what_is_wrong_with_takes_is_said(song, text, said):
+    with pytest.raises(ValueError, match=said):
+        song()(takes=text)
+
+
 STEADY = {"clip_noise": "shared", "hold_colours": 0.5, "reanchor": 1.0, "overlap": 2}
 
 
