@@ -113,9 +113,11 @@ class SingerUNet(UNetModel):
         **kwargs: object,
     ) -> Tensor:
         options = {} if transformer_options is None else transformer_options
-        if singer_run is not None:
-            options = _with_clip(options, singer_run.clip_for(tuple(singer_branches), x))
-        return super()._forward(x, timesteps, context, y, control, options, **kwargs)
+        if singer_run is None:
+            return super()._forward(x, timesteps, context, y, control, options, **kwargs)
+        clip = singer_run.clip_for(tuple(singer_branches), x)
+        v = super()._forward(x, timesteps, context, y, control, _with_clip(options, clip), **kwargs)
+        return v if timesteps is None else clip.with_base(v, timesteps)
 
 
 class ReferenceUNet(UNetModel):

@@ -6,7 +6,6 @@ has prepared its own conditions, and what is made there dies with the run.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -255,7 +254,7 @@ class ManagedNetwork:
         self, latents: Tensor, tokens: Tensor, *, rounded_to: torch.dtype | None = None
     ) -> ReferenceFeatures:
         found = reference_features(self.reference.model, latents[0], tokens[:, 0], rounded_to)
-        return dataclasses.replace(found, blind=self.architecture.carried_input == "with_portrait")
+        return found.read_by(self.architecture, latents)
 
 
 def condition_run(

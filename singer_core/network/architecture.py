@@ -14,6 +14,7 @@ from .. import constants
 
 LocatorInput = Literal["face", "portrait"]
 CarriedInput = Literal["always", "with_portrait"]
+Predicts = Literal["frame", "change"]
 Shape = tuple[int, ...]
 Named = tuple[str, Shape]
 
@@ -48,6 +49,8 @@ class Architecture:
 
     locator_input  what the face locator is shown: the box of the "face", or the "portrait" itself
     carried_input  branches that see the carried frames: all, as the authors', or those that see the portrait
+    predicts       v of the "frame", or of its "change" against the portrait, which branches that see it are
+                   given for nothing: a small network need not learn to copy
     msm_kernel     shape (D, 4, E, H, W) of the MSM's buffer; None for Hallo, which has no MSM
     sfm_width      width the SFM's gate mixes over; None for Hallo
     """
@@ -65,6 +68,7 @@ class Architecture:
     face_locator: tuple[int, ...] = constants.FACE_LOCATOR_WIDTHS
     locator_input: LocatorInput = "face"
     carried_input: CarriedInput = "always"
+    predicts: Predicts = "frame"
     msm_kernel: tuple[int, ...] | None = (1, constants.LATENT_CHANNELS, constants.TRAINED_CLIP_FRAMES, 64, 64)
     sfm_width: int | None = constants.SFM_WIDTH
 

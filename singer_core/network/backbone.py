@@ -78,13 +78,14 @@ class SingerNetwork(nn.Module):
         rows = len(latents)
         context = torch.cat([_rows(tokens[int(branch.portrait)], rows) for branch in clip.branches])
         sample = torch.cat([latents.repeat(len(clip.branches), 1, 1, 1), clip.face_rows()], dim=1)
-        return self.unet(
+        (v,) = self.unet(
             sample,
             timestep,
             encoder_hidden_states=context,
             cross_attention_kwargs={"clip": clip},
             return_dict=False,
-        )[0]
+        )
+        return clip.with_base(v, timestep)
 
     def reference_features(
         self, latents: Tensor, tokens: Tensor, *, rounded_to: torch.dtype | None = None
@@ -114,7 +115,7 @@ class SingerNetwork(nn.Module):
         if rounded_to is not None:
             bank = {site: x.to(rounded_to).to(x.dtype) for site, x in bank.items()}
         features = {site: x.unflatten(0, (passes, batch, images)) for site, x in bank.items()}
-        return ReferenceFeatures(features, blind=self.architecture.carried_input == "with_portrait")
+        return ReferenceFeatures(features).read_by(self.architecture, latents)
 
 
 @contextlib.contextmanager

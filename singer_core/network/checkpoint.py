@@ -205,7 +205,8 @@ def read_architecture(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[s
     Shapes do not show the number of heads. The authors tie it to the width of the SFM's gate; a file of ours
     says it in its metadata (`singer.heads`); without either it is Stable Diffusion's 8. Nor do they show what
     the face locator reads and who sees the carried frames: the face's box and every branch, unless a file of
-    ours says otherwise (`singer.locator_input`, `singer.carried_input`).
+    ours says otherwise (`singer.locator_input`, `singer.carried_input`); or that frames are predicted
+    whole (`singer.predicts`).
     """
     unet, spectral = "denoising_unet.down_blocks.", "denoising_unet.hidden_spectral_weighting."
     levels, layers = 1 + _last(shapes, unet), 1 + _last(shapes, f"{unet}0.resnets.")
@@ -239,6 +240,7 @@ def read_architecture(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[s
         carried_input=(
             "with_portrait" if metadata.get("singer.carried_input") == "with_portrait" else "always"
         ),
+        predicts="change" if metadata.get("singer.predicts") == "change" else "frame",
         msm_kernel=msm_kernel,
         sfm_width=sfm_width,
         **audio,

@@ -9,12 +9,13 @@ with them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from .. import constants
+from .architecture import Architecture
 
 KeysValues = tuple[Tensor, Tensor]
 MakeKeys = Callable[[Tensor], KeysValues]
@@ -60,16 +61,23 @@ class ReferenceFeatures:
               number of token passes: 1 = under the image tokens of the portrait; 2 = the authors'
               [unconditional, conditional] passes, between which the frames of a clip alternate.
     blind     whether a branch without portrait goes without the carried frames too, which show the same face
+    base      (b, 4, h, w) latents of the portrait, where the network predicts what changes against it
     """
 
     features: dict[str, Tensor]
     blind: bool = False
+    base: Tensor | None = None
     made: Made | None = field(default_factory=dict, repr=False, compare=False)
 
     def keys(self, site: str, make: MakeKeys, half: int, frames: int) -> KeysValues:
         """Keys and values of the portrait for each frame of the branch at `half`, ((b f), n, c) each."""
         k, v = _once(self.made, site, lambda: make(self.features[site][:, :, 0].flatten(0, 1)))
         return self._per_frame(k, half, frames), self._per_frame(v, half, frames)
+
+    def read_by(self, arch: Architecture, latents: Tensor) -> ReferenceFeatures:
+        """As a network of that architecture uses them; latents (b, 1 + carried, 4, h, w)."""
+        base = latents[:, 0] if arch.predicts == "change" else None
+        return replace(self, blind=arch.carried_input == "with_portrait", base=base)
 
     @property
     def passes(self) -> int:
@@ -144,8 +152,33 @@ class ClipConditions:
 
     def face_rows(self) -> Tensor:
         """Face-locator features for every row of the batch; zeros where the portrait is not seen."""
-        face = self.face.expand(len(self.audio.tokens), -1, -1, -1)
-        return torch.cat([face if branch.portrait else torch.zeros_like(face) for branch in self.branches])
+        return self._to_who_sees(self.face.expand(len(self.audio.tokens), -1, -1, -1))
+
+    def with_base(self, v: Tensor, timestep: Tensor | float) -> Tensor:
+        """v of the frames, from the output ((branch b f), 4, h, w) of a network that predicts changes."""
+        base = None if self.reference is None else self.reference.base
+        if base is None:
+            return v
+        share = noise_shares().to(v)[torch.as_tensor(timestep, device=v.device).long()]
+        return v - share.view(-1, 1, 1, 1) * self._to_who_sees(base.to(v).repeat_interleave(self.frames, 0))
+
+    def _to_who_sees(self, portrait: Tensor) -> Tensor:
+        """What is of the portrait, ((b f), ...), for every row of the batch; zeros where it is not seen."""
+        unseen = torch.zeros_like(portrait)
+        return torch.cat([portrait if branch.portrait else unseen for branch in self.branches])
+
+
+def noise_shares() -> Tensor:
+    """How much noise noisy latents hold at each training time step, (1000,), the last of them nothing else.
+
+    Of the schedule `scaled_linear` with zero terminal signal (Lin et al. 2024, "Common diffusion noise
+    schedules and sample steps are flawed", algorithm 1).
+    """
+    first, last = constants.BETA_START**0.5, constants.BETA_END**0.5
+    betas = torch.linspace(first, last, constants.TRAIN_TIMESTEPS, dtype=torch.float64) ** 2
+    signal = (1 - betas).cumprod(0).sqrt()
+    signal = (signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])
+    return (1 - signal**2).sqrt()
 
 
 def _equal_runs(flags: list[bool]) -> Iterator[tuple[int, int, bool]]:

@@ -233,6 +233,11 @@ class Trainer:
                     f"The clips in {self.config.data} have {has} {what}; the network reads {reads}. Prepare "
                     "them for this network, or set `architecture` accordingly."
                 )
+        if arch.predicts == "change" and self.config.noise_schedule != "scaled_linear":
+            raise ValueError(
+                f"`noise_schedule` is {self.config.noise_schedule}; a network that predicts changes "
+                'reckons with the noise of "scaled_linear". Take that.'
+            )
 
     def _front_end(self) -> dict[str, str]:
         """What the network reads, for those who load it: front end, and the kind of the identity."""

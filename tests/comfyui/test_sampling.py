@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import tiny
 import torch
@@ -77,6 +79,21 @@ def test_samplers_agree_with_the_library(pack, model, conditions, tiny_network, 
     found = guider.sample(noise, latent["samples"], sampler, simple_sigmas(model, 10), seed=42)
     expected = by_the_library(tiny_network, tiny_vae, steps=10)
     assert relative(found * constants.VAE_SCALE, expected) < tolerance
+
+
+def test_a_network_that_predicts_changes_does_so_in_the_graph_too(
+    pack, model, conditions, tiny_network, tiny_vae, monkeypatch
+):
+    changing = dataclasses.replace(tiny_network.architecture, predicts="change")
+    plain = by_the_library(tiny_network, tiny_vae, steps=2)
+    monkeypatch.setattr(model.model, "architecture", changing)
+    monkeypatch.setattr(tiny_network, "architecture", changing)
+    guider, latent = guider_of(model, conditions, 4)
+    noise, sampler = pack("samplers").ClipNoise(42, 4).generate_noise(latent), pack("samplers").ddim_sampler()
+    found = guider.sample(noise, latent["samples"], sampler, simple_sigmas(model, 2), seed=42)
+    expected = by_the_library(tiny_network, tiny_vae, steps=2)
+    assert relative(found * constants.VAE_SCALE, expected) < 1e-4
+    assert relative(plain, expected) > 0.05
 
 
 def test_one_clip_is_what_ksampler_gives(core, pack, model, conditions, vae):

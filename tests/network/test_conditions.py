@@ -126,3 +126,17 @@ def test_one_face_map_serves_every_frame():
     clip = tiny.clip_of(CONDITIONAL)
     one = dataclasses.replace(clip, face=clip.face[:1])
     assert torch.equal(one.face_rows(), clip.face[:1].expand(4, -1, -1, -1))
+
+
+def test_the_portraits_part_is_added_where_the_network_predicts_changes():
+    clip = tiny.clip_of(UNCONDITIONAL, CONDITIONAL, batch=2)
+    v, latents = tiny.noise(16, 4, 2, 2, seed=1), tiny.noise(2, 3, 4, 2, 2, seed=2)
+    assert clip.with_base(v, 999) is v
+    changing = dataclasses.replace(tiny.TINY, predicts="change")
+    clip = dataclasses.replace(clip, reference=clip.reference.read_by(changing, latents))
+    unseen, seen = (clip.with_base(v, 999) - v).unflatten(0, (2, 2, 4))
+    assert unseen.abs().max() == 0
+    torch.testing.assert_close(seen, -latents[:, :1].expand(-1, 4, -1, -1, -1))  # all of v is the frame there
+    each = clip.with_base(v, torch.arange(16) * 60)
+    torch.testing.assert_close(each[15:], clip.with_base(v, 900)[15:])
+    assert not torch.equal(each[14], clip.with_base(v, 900)[14])

@@ -6,6 +6,7 @@ import pytest
 import tiny
 import torch
 
+from singer_core.network.conditions import noise_shares
 from singer_core.network.schedule import ddim, min_snr_weight, signal_to_noise, solver_for
 
 SCHEDULES = ["linear", "scaled_linear"]
@@ -17,6 +18,11 @@ def test_the_last_time_step_is_pure_noise_and_the_first_as_before_the_rescaling(
     assert alphas[999] == 0
     assert alphas[0].item() == pytest.approx(1 - 0.00085, abs=1e-6)
     assert (alphas.diff() < 0).all()
+
+
+def test_shares_of_noise_are_those_of_the_scheduler():
+    expected = (1 - ddim("scaled_linear", 1).alphas_cumprod).sqrt()
+    torch.testing.assert_close(noise_shares().float(), expected, atol=2e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

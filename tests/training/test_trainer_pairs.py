@@ -141,17 +141,22 @@ def test_the_branch_without_portrait_is_shown_no_carried_frames_where_it_was_tra
     assert not shown[1][0].any() and shown[1][1].all()
 
 
-def test_matched_says_in_its_checkpoint_who_sees_the_carried_frames(tmp_path):
+def test_a_checkpoint_says_who_sees_the_carried_frames_and_what_is_predicted(tmp_path):
     """Published networks say nothing and keep what they were trained with."""
     assert starting_network(config(tmp_path)).architecture.carried_input == "with_portrait"
     published = dataclasses.replace(SMALL, carried_input="always")
     authors = starting_network(config(tmp_path, recipe="authors", architecture=published))
     assert authors.architecture.carried_input == "always"
-    Trainer(config(tmp_path, data=write_clips(tmp_path / "data"), steps=1)).run()
+    changing = dataclasses.replace(SMALL, predicts="change")
+    run = config(tmp_path, data=write_clips(tmp_path / "data"), steps=1, architecture=changing)
+    with pytest.raises(ValueError, match="`noise_schedule` is linear; a network that predicts changes"):
+        Trainer(run.but(noise_schedule="linear"))
+    Trainer(run).run()
     begun = config(
         tmp_path, start=tmp_path / "run/step-000001" / NETWORK, architecture=None, recipe="authors"
     )
-    assert starting_network(begun).architecture.carried_input == "with_portrait"
+    found = starting_network(begun).architecture
+    assert (found.carried_input, found.predicts) == ("with_portrait", "change")
 
 
 def test_another_architecture_takes_over_what_fits_and_begins_the_rest_fresh(tmp_path, caplog):
