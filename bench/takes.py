@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,11 +84,11 @@ def measure_ends(args: argparse.Namespace) -> None:
     print(f"| mean | {len(found)} retakes | {_numbers(mean[0])} | {_numbers(mean[1])} |")
 
 
-def ends_of(pipeline: SingerPipeline, number: int, args: argparse.Namespace) -> list[Found]:
+def ends_of(pipeline: SingerPipeline, number: int, args: argparse.Namespace) -> Iterator[Found]:
     """Retakes of 0.8 to 2 s anywhere in a song."""
     show = h.performance(number, args.seconds)
     heard, portrait = with_activity(h.features_of(show), vocals_of(show)), h.portrait_of(show)
-    random_numbers, found = random.Random(number), []
+    random_numbers = random.Random(number)
     with tempfile.TemporaryDirectory() as folder:
         shared = pipeline.shared_key(portrait)
         keys = pipeline.clip_keys(shared, heard, 1)
@@ -98,8 +99,7 @@ def ends_of(pipeline: SingerPipeline, number: int, args: argparse.Namespace) -> 
                 start = random_numbers.randint(10, len(show) - length - 10)
                 take = Take(start, start + length, seed=100 + seed)
                 again = _frames(pipeline, show, portrait, heard, store, [take])
-                found.append(Found(take, _measured(show, own, take), _measured(show, again, take)))
-    return found
+                yield Found(take, _measured(show, own, take), _measured(show, again, take))
 
 
 def _frames(pipeline, show, portrait, heard, store, takes) -> h.Frames:  # type: ignore[no-untyped-def]

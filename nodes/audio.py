@@ -164,6 +164,7 @@ class SingerMotionWeights(io.ComfyNode):
                     "the median. Needs `mix`.",
                 ),
                 widget(MotionResponse, "silence"),
+                widget(MotionResponse, "marks", optional=True),
             ],
             outputs=[SingerWeights.Output(display_name="weights", tooltip="Pose, face and lip per frame.")],
         )
@@ -180,8 +181,9 @@ class SingerMotionWeights(io.ComfyNode):
         loudness: float,
         silence: float,
         mix: Input.Audio | None = None,
+        marks: str = "",
     ) -> io.NodeOutput:
-        response = MotionResponse(pose, face, lip, beat, loudness, silence)
+        response = MotionResponse(pose, face, lip, beat, loudness, silence, marks)
         song = None if mix is None else to_waveform(mix, "mix")
         frames, fps = singer_audio.frames, singer_audio.fps
         weights = motion_weights(

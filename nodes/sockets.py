@@ -43,7 +43,11 @@ def widget(settings: type, name: str, id: str | None = None, **changes: object) 
     if field.metadata.get("expert"):
         given["advanced"] = True
     given |= changes
-    kind = io.Combo if "options" in given else {bool: io.Boolean, int: io.Int, float: io.Float}[hint]
+    kind = (
+        io.Combo
+        if "options" in given
+        else {bool: io.Boolean, int: io.Int, float: io.Float, str: io.String}[hint]
+    )
     return kind.Input(id or name, **given)
 
 

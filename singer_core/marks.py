@@ -6,6 +6,10 @@ A line each, or with ; between them:
     0:31.5-0:34:8 lip 1.2       the same seconds with another seed, and the lips' weight times 1.2
     31.5-34=2                   of their takes, show the second; 1 is the song's own
     1:02-1:10 pose 0.6          no retake: a phrase, with the weight of the head times 0.6
+
+Phrases may be lyrics with times, too, as .lrc and .srt files have them, with factors in braces:
+
+    [01:02.00] and the night is long {pose 0.6}
 """
 
 from __future__ import annotations
@@ -13,6 +17,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from .files import read_text
 
 REGIONS = ("pose", "face", "lip")
 ORIGINAL = 1  # number of the song's own take
@@ -20,6 +27,10 @@ ORIGINAL = 1  # number of the song's own take
 _TIME = r"(?:\d+:)*\d+(?:\.\d+)?"
 _SPAN = re.compile(rf"({_TIME})\s*-\s*({_TIME})(?=\s|$)")
 _TAKE = re.compile(rf"({_TIME})\s*-\s*({_TIME})\s*(?::(?P<seed>\d+)|=(?P<number>\d+))(?=\s|$)")
+_LRC = re.compile(r"\[(\d+:\d+(?:\.\d+)?)\]")
+_SRT = re.compile(r"(\d+:\d+:\d+[,.]\d+)\s*-->\s*(\d+:\d+:\d+[,.]\d+)[^\n]*\n((?:[^\n]*\S[^\n]*\n?)*)")
+_BRACES = re.compile(r"\{([^}]*)\}")
+LYRICS = (".lrc", ".srt", ".txt")
 
 Weights = tuple[float, float, float]  # pose, face, lip: factors
 
@@ -59,8 +70,23 @@ class Take:
         return f"{self.start / fps:g}-{self.stop / fps:g}{chosen}{''.join(words)}"
 
 
+def marks_text(given: str) -> str:
+    """The text of marks, or that of the file which is named instead: .lrc, .srt or .txt."""
+    path = Path(given)
+    if path.suffix.lower() not in LYRICS or "\n" in given:
+        return given
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path} of marks. Check its name.")
+    return read_text(path)
+
+
 def read_marks(text: str, seconds: float, name: str = "marks") -> list[Mark]:
-    """The marks of a text. Raises ValueError that shows the place, naming the input."""
+    """The marks of a text: lines of seconds with factors, or lyrics as in .lrc and .srt files.
+
+    Raises ValueError that shows the place, naming the input.
+    """
+    if "-->" in text or _LRC.search(text):
+        return _of_lyrics(text, seconds, name)
     marks = []
     for place, line in _lines(text, name):
         found = _SPAN.match(line)
@@ -70,6 +96,24 @@ def read_marks(text: str, seconds: float, name: str = "marks") -> list[Mark]:
         if weights == (1.0, 1.0, 1.0):
             raise ValueError(f"{place}: no weight is changed. Add pose, face or lip, as in lip 1.2.")
         marks.append(Mark(*span, weights))
+    return marks
+
+
+def _of_lyrics(text: str, seconds: float, name: str) -> list[Mark]:
+    """The lines of lyrics with factors in braces; one of .lrc lasts to the next."""
+    lines = [(_seconds(start), _seconds(stop), words) for start, stop, words in _SRT.findall(text)]
+    if not lines:
+        found = [(time, line) for line in text.splitlines() for time in _LRC.findall(line)]
+        begun = sorted((_seconds(time), line) for time, line in found)
+        stops = [*(start for start, _ in begun[1:]), seconds]
+        lines = [(start, stop, words) for (start, words), stop in zip(begun, stops, strict=True)]
+    marks = []
+    for start, stop, words in lines:
+        for factors in _BRACES.findall(words):
+            weights = _weights(factors, 0, f"`{name}`: {words.strip()!r}")
+            marks.append(Mark(start, min(stop, seconds), weights))
+    if not marks:
+        raise ValueError(f"`{name}`: no line of the lyrics says a weight. Write {{lip 1.2}} behind a line.")
     return marks
 
 
@@ -114,9 +158,9 @@ def _span(found: re.Match[str], seconds: float, place: str) -> tuple[float, floa
 
 
 def _seconds(text: str) -> float:
-    """`31.5`, `0:31.5` or `1:00:31.5` in seconds."""
+    """`31.5`, `0:31.5` or `1:00:31.5` in seconds; a decimal comma is a point."""
     total = 0.0
-    for part in text.split(":"):
+    for part in text.replace(",", ".").split(":"):
         total = 60 * total + float(part)
     return total
 

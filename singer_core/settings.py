@@ -185,6 +185,12 @@ class MotionResponse:
         "0 to 1: how far the lip weight sinks where nothing is sung. The built-in model closes its mouth "
         "best at 0.",
     )
+    marks: str = setting(
+        "",
+        "Factors on the weights of phrases: '0:31-0:34 lip 1.2 pose 0.6', several separated by ; or lines. "
+        "Or lyrics with times, as .lrc and .srt files have them, with {lip 1.2} behind a line.",
+        metavar="TEXT|FILE",
+    )
 
     def __post_init__(self) -> None:
         for name in ("pose", "face", "lip", "beat"):

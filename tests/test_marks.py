@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from singer_core.marks import Mark, Take, chosen, numbered, read_marks, read_takes
+from singer_core.audio.motion import motion_weights
+from singer_core.marks import Mark, Take, chosen, marks_text, numbered, read_marks, read_takes
+from singer_core.settings import MotionResponse
 
 
 def takes_of(text: str) -> list[Take]:
@@ -74,3 +77,40 @@ def test_marks_are_seconds_with_factors():
     for text, said in {"0:31 lip 2": "a line begins with seconds", "31-34": "no weight is changed"}.items():
         with pytest.raises(ValueError, match=f"^`marks`: '{text}': {said}"):
             read_marks(text, 60.0)
+
+
+LRC = """[ti:A song]
+[00:31.00][01:10.50]and the night is long {lip 1.2 pose 0.6}
+[00:34.00]
+[00:40.00] nothing here
+"""
+SRT = """1
+00:00:31,000 --> 00:00:34,000
+and the night
+is long {lip 1.2 pose 0.6}
+
+2
+00:00:40,000 --> 00:00:41,000
+nothing here
+"""
+
+
+def test_lyrics_with_times_mark_the_lines_with_factors_in_braces(tmp_path):
+    assert read_marks(SRT, 60.0) == [Mark(31.0, 34.0, (0.6, 1.0, 1.2))]
+    assert read_marks(LRC, 80.0) == [Mark(31.0, 34.0, (0.6, 1.0, 1.2)), Mark(70.5, 80.0, (0.6, 1.0, 1.2))]
+    with pytest.raises(ValueError, match="no line of the lyrics says a weight"):
+        read_marks("[00:31.00] la", 60.0)
+    with pytest.raises(ValueError, match=r"'\[00:31\.00\] la \{lib 2\}': 'lib' is none of"):
+        read_marks("[00:31.00] la {lib 2}", 60.0)
+    (tmp_path / "song.lrc").write_text(LRC)
+    assert marks_text(str(tmp_path / "song.lrc")) == LRC
+    assert marks_text("0-1 lip 2") == "0-1 lip 2"
+    with pytest.raises(FileNotFoundError, match=r"no file .*none\.srt of marks"):
+        marks_text("none.srt")
+
+
+def test_marks_multiply_with_all_else():
+    response = MotionResponse(lip=2.0, silence=0.5, marks="0.08-0.16 lip 0.5; 0.12-0.2 pose 3")
+    found = motion_weights(6, 25.0, response, activity=torch.tensor([1.0, 1, 1, 0, 0, 0]))
+    assert found.lip.tolist() == [2, 2, 1, 0.5, 1, 1]
+    assert found.pose.tolist() == [1, 1, 1, 3, 3, 1] and found.face.eq(1).all()

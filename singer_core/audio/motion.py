@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ..libraries import require
+from ..marks import read_marks
 from ..progress import Progress, unwatched
 from ..settings import MotionResponse
 from .waveform import Waveform, resample, to_mono
@@ -41,7 +42,9 @@ def motion_weights(
     loudness: torch.Tensor | None = None,
     beats: torch.Tensor | None = None,
 ) -> MotionWeights:
-    """Weights of `frames` frames. What is not given has no effect.
+    """Weights of `frames` frames: constants, beats, loudness, silence and marks multiply.
+
+    What is not given has no effect. Raises ValueError for marks that cannot be read.
 
     activity  (n,) in [0, 1]   vocal activity of the frames; frames behind it count as silent
     loudness  (n,) dB          of the mix or the stem; frames behind it repeat the last value
@@ -58,6 +61,10 @@ def motion_weights(
         face = face * (1 + response.loudness * deviation)
     if activity is not None:
         lip = lip * (1 - response.silence * (1 - _fitted(activity, frames, 0.0)))
+    for mark in read_marks(response.marks, frames / fps):
+        rows = slice(round(mark.start * fps), round(mark.stop * fps))
+        for curve, factor in zip((pose, face, lip), mark.weights, strict=True):
+            curve[rows] *= factor
     return MotionWeights(pose, face, lip)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -207,7 +208,7 @@ def _motion(how: RenderSettings, song: inputs.Song, audio: AudioFeatures) -> tor
     from ..audio.activity import loudness_curve, vocal_activity
     from ..audio.motion import beat_times, motion_weights
 
-    response = how.motion
+    response = dataclasses.replace(how.motion, marks=marks.marks_text(how.motion.marks))
     beats = beat_times(song.mix) if response.beat else None
     weights = motion_weights(
         audio.frames,
