@@ -9,10 +9,16 @@ from . import library
 library.provide()  # below here `singer_core` can be imported
 
 from . import folders
-from .audio import SingerAudioEncode, SingerMotionWeights, SingerVocalSeparation
+from .audio import (
+    SingerAudioEncode,
+    SingerAudioEncoderLoader,
+    SingerMotionWeights,
+    SingerVocalSeparation,
+)
 from .conditioning import SingerConditioning
 from .download import SingerDownload
 from .evaluate import SingerEvaluate
+from .inputs import SingerPictureLoader
 from .loader import SingerDemoLoader, SingerModelLoader
 from .portrait import SingerIdentityLoader, SingerPortrait
 from .samplers import SingerDDIM, SingerGuider, SingerNoise
@@ -28,7 +34,9 @@ class SingerExtension(ComfyExtension):
             SingerModelLoader,
             SingerDemoLoader,
             SingerDownload,
+            SingerPictureLoader,
             SingerVocalSeparation,
+            SingerAudioEncoderLoader,
             SingerAudioEncode,
             SingerMotionWeights,
             SingerIdentityLoader,

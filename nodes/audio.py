@@ -7,7 +7,9 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import comfy.model_management as mm
+import comfy.utils
 import torch
+from comfy.audio_encoders.audio_encoders import load_audio_encoder_from_sd
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import Input, io
 from torch import Tensor, nn
@@ -20,6 +22,7 @@ from singer_core.audio.motion import beat_times, motion_weights
 from singer_core.audio.separation import load_separator
 from singer_core.audio.wav2vec2 import Wav2Vec2FrontEnd
 from singer_core.audio.waveform import Waveform
+from singer_core.downloads import FILES
 from singer_core.settings import MotionResponse, SongSettings
 
 from . import folders
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 # Kernels and strides of every wav2vec2 (Baevski et al. 2020, section 4.2); core builds them in.
 KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
 PASS_BYTES = 1 << 30  # of one block of convolutions or one encoder window
+ENCODER = FILES["wav2vec2-base-960h"]
 CHUNK_BYTES = 2 << 30  # activations of one chunk of the largest separator, MelBand-RoFormer
 
 
@@ -69,6 +73,43 @@ class SingerVocalSeparation(io.ComfyNode):
     def execute(cls, audio: Input.Audio, separator: str) -> io.NodeOutput:
         vocals, rest = separated(separator, to_waveform(audio, "audio"), progress_bar())
         return io.NodeOutput(to_audio(vocals), to_audio(rest))
+
+
+class SingerAudioEncoderLoader(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SingerAudioEncoderLoader",
+            display_name="Load SINGER Audio Encoder",
+            category="SINGER",
+            description="Loads wav2vec2 with core's own code, also where a browser saved it as "
+            "model.safetensors.",
+            search_aliases=["wav2vec2", "audio encoder", "speech model"],
+            inputs=[
+                io.Combo.Input(
+                    "audio_encoder",
+                    options=folders.names_with(ENCODER),
+                    tooltip="wav2vec2-base-960h in models/audio_encoders (378 MB).",
+                )
+            ],
+            outputs=[
+                io.AudioEncoder.Output(
+                    display_name="audio_encoder", tooltip="For `Encode SINGER Audio`, or any node of core's."
+                )
+            ],
+        )
+
+    @classmethod
+    @needs_library
+    def execute(cls, audio_encoder: str) -> io.NodeOutput:
+        path = folders.path_with(ENCODER, audio_encoder)
+        loaded = load_audio_encoder_from_sd(comfy.utils.load_torch_file(path, safe_load=True))
+        if loaded is None:
+            raise RuntimeError(
+                f"{audio_encoder} is no audio encoder that ComfyUI knows. Put {ENCODER.published_name} of "
+                f"{ENCODER.page} into models/{ENCODER.folder}."
+            )
+        return io.NodeOutput(loaded)
 
 
 class SingerAudioEncode(io.ComfyNode):

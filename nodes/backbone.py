@@ -115,7 +115,7 @@ class SingerUNet(UNetModel):
         options = {} if transformer_options is None else transformer_options
         if singer_run is None:
             return super()._forward(x, timesteps, context, y, control, options, **kwargs)
-        clip = singer_run.clip_for(tuple(singer_branches), x)
+        clip = _in_window(singer_run, options).clip_for(tuple(singer_branches), x)
         v = super()._forward(x, timesteps, context, y, control, _with_clip(options, clip), **kwargs)
         return v if timesteps is None else clip.with_base(v, timesteps)
 
@@ -249,6 +249,12 @@ def _become(kind: type[M], module: nn.Module) -> M:
     module.__class__ = kind
     assert isinstance(module, kind)
     return module
+
+
+def _in_window(run: RunConditions, options: Options) -> RunConditions:
+    """The run, or the frames of it in a window of AnimateDiff-Evolved, which does not cut our conditions."""
+    frames = options.get("ad_params", {}).get("sub_idxs")
+    return run if frames is None else run.window(frames)
 
 
 def _with_clip(options: Options, clip: ClipConditions) -> Options:

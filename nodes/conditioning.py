@@ -16,7 +16,20 @@ from singer_core.render.run import SongConditions
 from singer_core.settings import SingerOptions
 
 from .library import needs_library
-from .sockets import BRANCH, SONG, Conditioning, SingerAudio, SingerPortraitType, SingerWeights, widget
+from .sockets import (
+    BRANCH,
+    SONG,
+    STAND_IN,
+    TIMING,
+    Conditioning,
+    SingerAudio,
+    SingerPortraitType,
+    SingerWeights,
+    Timing,
+    widget,
+)
+
+STAND_IN_WIDTH = 768  # of SD1.5's text tokens, with which core's nodes may mix it
 
 
 class SingerConditioning(io.ComfyNode):
@@ -86,10 +99,14 @@ class SingerConditioning(io.ComfyNode):
         previous_frames: Tensor | None = None,
     ) -> io.NodeOutput:
         frames = frames_from(singer_audio, first_frame, length)
-        positive, negative = condition_song(
-            vae, portrait, singer_audio, first_frame, weights, previous_frames, motion_frames, brighten_bright
+        carried = _last(previous_frames, portrait, motion_frames)
+        references = encode_references(vae, portrait, carried, motion_frames, brighten_bright)
+        song = SongConditions(
+            portrait, singer_audio, references, first_frame, weights, brighten_bright, frames=frames
         )
-        return io.NodeOutput(positive, negative, {"samples": empty_latents(portrait, frames)})
+        timing = Timing(singer_audio.fps, first_frame)
+        latent = {"samples": empty_latents(portrait, frames), TIMING: timing}
+        return io.NodeOutput(_entry(song, CONDITIONAL), _entry(song, UNCONDITIONAL), latent)
 
 
 def frames_from(audio: AudioFeatures, first: int, length: int) -> int:
@@ -111,28 +128,6 @@ def empty_latents(portrait: Portrait, frames: int) -> Tensor:
     return zeros.expand(frames, -1, -1, -1)
 
 
-def condition_song(
-    vae: VAE,
-    portrait: Portrait,
-    audio: AudioFeatures,
-    start: int,
-    weights: Tensor | None,
-    previous: Tensor | None,
-    motion_frames: int,
-    brighten: bool,
-) -> tuple[Conditioning, Conditioning]:
-    """(positive, negative), which share one song. `previous` IMAGE (k, H, W, 3) are the frames before it."""
-    song = SongConditions(
-        portrait,
-        audio,
-        encode_references(vae, portrait, _last(previous, portrait, motion_frames), motion_frames, brighten),
-        start,
-        weights,
-        brighten,
-    )
-    return _entry(song, CONDITIONAL), _entry(song, UNCONDITIONAL)
-
-
 def encode_references(
     vae: VAE, portrait: Portrait, carried: Tensor | None, motion_frames: int, brighten: bool
 ) -> Tensor:
@@ -147,7 +142,10 @@ def encode_references(
 
 
 def _entry(song: SongConditions, branch: Branch) -> Conditioning:
-    return [(None, {SONG: song, BRANCH: branch})]
+    """One condition, whose stand-in no other song and portrait have."""
+    own = 1 + song.audio.features.float().abs().mean() + song.references.float().abs().mean().cpu()
+    stand_in = torch.full((1, 1, STAND_IN_WIDTH), float(own) if branch.audio else 0.0)
+    return [(stand_in, {SONG: song, BRANCH: branch, STAND_IN: stand_in})]
 
 
 def _encode(vae: VAE, pixels: Tensor, brighten: bool) -> Tensor:

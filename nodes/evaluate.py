@@ -17,9 +17,10 @@ from singer_core.audio.waveform import Waveform, read_audio, to_mono
 from singer_core.evaluation.settings import Files
 from singer_core.portrait.image import to_tensor
 from singer_core.portrait.portrait import Portrait
+from singer_core.settings import SongSettings
 
 from .library import needs_library, progress_bar
-from .sockets import FaceLandmarksType, Landmarks, SingerPortraitType, frame_rate, to_waveform, widget
+from .sockets import FaceLandmarksType, Landmarks, SingerPortraitType, to_waveform, widget
 
 if TYPE_CHECKING:
     from singer_core.evaluation.footage import Footage
@@ -67,7 +68,11 @@ class SingerEvaluate(io.ComfyNode):
                     optional=True,
                     tooltip="The true video of the same performance: adds PSNR, SSIM and more.",
                 ),
-                frame_rate("Frames per second of frames that come as IMAGE; a VIDEO brings its own."),
+                widget(
+                    SongSettings,
+                    "fps",
+                    tooltip="Frames per second of frames that come as IMAGE; a VIDEO brings its own.",
+                ),
                 widget(Files, "clip_frames"),
                 widget(Files, "overlap", optional=True),
             ],

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import folder_paths
 
+from singer_core.downloads import ModelFile
+
 CHECKPOINTS = "singer"
 IDENTITY = "insightface"
 SEPARATION = "audio_separation"
@@ -35,6 +37,20 @@ def checkpoint_path(name: str) -> str:
     """The file behind a name of `checkpoint_names`. Raises FileNotFoundError."""
     path = folder_paths.get_full_path(CHECKPOINTS, name)
     return path or folder_paths.get_full_path_or_raise("diffusion_models", name)
+
+
+def names_with(file: ModelFile) -> list[str]:
+    """Files of a model folder. What a browser saved by the name on its page has its own name here."""
+    names = folder_paths.get_filename_list(file.folder)
+    renamed = file.target not in names and file.published_name in names
+    return [file.target, *names] if renamed else names
+
+
+def path_with(file: ModelFile, name: str) -> str:
+    """The file behind a name of `names_with`. Raises FileNotFoundError."""
+    path = folder_paths.get_full_path(file.folder, name)
+    asked = file.published_name if path is None and name == file.target else name
+    return path or folder_paths.get_full_path_or_raise(file.folder, asked)
 
 
 def paths_of(category: str) -> list[Path]:

@@ -35,7 +35,7 @@ from singer_core.render.run import RunConditions, SongConditions, make_run
 from singer_core.settings import NoiseSchedule, SingerOptions, distilled_warning
 
 from .backbone import ReferenceUNet, SingerUNet, core_names, reference_features, unet_config
-from .sockets import BRANCH, SONG
+from .sockets import BRANCH, SONG, STAND_IN, Cond, Options
 
 logger = logging.getLogger(__name__)
 
@@ -271,25 +271,49 @@ def condition_run(
 
     Conditions that share a song share all that is made of it, so core runs them as one batch.
     """
+    found = [(cond, branch_of(name, cond, noise)) for name, conds in guider.conds.items() for cond in conds]
+    guided = UNCONDITIONAL in [branch for _, branch in found]
     made: dict[int, RunConditions] = {}
-    first = False
-    for name, conds in guider.conds.items():
-        for cond in conds:
-            song: SongConditions | None = cond.get(SONG)
-            if song is None:
-                raise ValueError(
-                    f"The conditioning `{name}` does not come from `SINGER Conditioning`. A SINGER model "
-                    "needs both its outputs."
-                )
-            if id(song) not in made:
-                made[id(song)] = _make(guider, song, noise)
-            cond["model_conds"] = {**cond["model_conds"], **_conds(made[id(song)], cond[BRANCH])}
-            first = song.start == 0  # of a song's clips
+    for cond, branch in found:
+        song: SongConditions = cond[SONG]
+        if id(song) not in made:
+            made[id(song)] = _make(guider, song, noise, guided)
+        cond["model_conds"] = {**cond["model_conds"], **_conds(made[id(song)], branch)}
+    first = any(cond[SONG].start == 0 for cond, _ in found)  # of a song's clips
     scales = (guider.cfg, getattr(guider, "reference_scale", guider.cfg))
     made_for = guider.model_patcher.model.distilled_steps
     if first and (words := distilled_warning(made_for, len(sigmas) - 1, scales != (1.0, 1.0))):
         logger.warning("SINGER: %s", words)
     return executor(guider, sigmas, extra_args, callback, noise, *rest, **named)
+
+
+def branch_of(name: str, cond: Cond, latents: Tensor) -> Branch:
+    """The branch of a condition, whatever core's nodes did to it. Raises ValueError where that means nothing.
+
+    name  of its input of the guider
+    """
+    if SONG not in cond:
+        raise ValueError(
+            f"The conditioning `{name}` does not come from `SINGER Conditioning`. A SINGER model "
+            "needs both its outputs."
+        )
+    h, w = latents.shape[-2:]
+    if tuple(cond.get("area") or (h, w))[:2] != (h, w):
+        raise ValueError(
+            f"The conditioning `{name}` is for a part of the picture; SINGER's portrait is the whole of it. "
+            "Remove `ConditioningSetArea`; `ConditioningSetMask` with `set_cond_area` = default does it."
+        )
+    # Not `cond["cross_attn"]`: where one side has an area, core gives the other a copy of the wrong entry.
+    stand_in: Tensor = cond["model_conds"]["c_crossattn"].cond
+    if not stand_in.any():
+        return UNCONDITIONAL
+    if not torch.equal(stand_in.to(cond[STAND_IN]), cond[STAND_IN]):
+        raise ValueError(
+            f"The conditioning `{name}` is a mixture, of `ConditioningAverage` or `ConditioningConcat`; "
+            "portraits and songs have no sum. Remove the node; `SINGER Guider` and `SINGER Motion Weights` "
+            "set strengths."
+        )
+    return cond[BRANCH]
 
 
 def _conds(run: RunConditions, branch: Branch) -> dict[str, CONDRegular]:
@@ -300,19 +324,26 @@ def _conds(run: RunConditions, branch: Branch) -> dict[str, CONDRegular]:
     }
 
 
-def _make(guider: CFGGuider, song: SongConditions, noise: Tensor) -> RunConditions:
+def _make(guider: CFGGuider, song: SongConditions, noise: Tensor, guided: bool) -> RunConditions:
     patcher: ModelPatcher = guider.model_patcher
     (reference,) = patcher.get_additional_models_with_key(REFERENCE)
     network = ManagedNetwork(patcher.model, reference, noise.device)
-    branches = [cond[BRANCH] for conds in guider.conds.values() for cond in conds if BRANCH in cond]
     options: SingerOptions = guider.model_options["transformer_options"][OPTIONS]
-    if UNCONDITIONAL not in branches:
+    if not guided:
         options = options.but(reference_scale=1.0, audio_scale=1.0)
     return make_run(
         network,
         options,
         song,
         noise,
-        windowed=guider.model_options.get("context_handler") is not None,
+        windowed=_is_windowed(guider.model_options),
         keeps_keys=not patcher.hook_patches,  # hooks change weights between steps
+    )
+
+
+def _is_windowed(options: Options) -> bool:
+    """Whether context windows will cut the frames: core's, or AnimateDiff-Evolved's."""
+    other = options["transformer_options"].get("ADGS")
+    return options.get("context_handler") is not None or (
+        other is not None and other.is_using_sliding_context()
     )

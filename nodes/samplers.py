@@ -224,6 +224,11 @@ class SplitGuider(CFGGuider):
             options["sampler_post_cfg_function"] = functions
         if "portrait" not in self.conds:
             return super().predict_noise(x, timestep, options, seed)
+        if "ADGS" in options["transformer_options"]:
+            raise ValueError(
+                "AnimateDiff-Evolved guides by one scale. Give `SINGER Guider` equal scales, or use core's "
+                "context windows or `Sample SINGER Video`."
+            )
         first = ["portrait"] if self.reference_scale == 1 else ["negative", "portrait"]
         conds = [self.conds[name] for name in (*first, "positive")]
         parts = calc_cond_batch(self.inner_model, conds, x, timestep, options)

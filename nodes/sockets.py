@@ -6,12 +6,16 @@ SINGER_WEIGHTS    (s, 3) float32: pose, face and lip weight of each frame, 1 = a
 SINGER_IDENTITY   nodes.portrait.IdentityModel
 FACE_LANDMARKS    core's: `Landmarks`
 
-A CONDITIONING entry of ours is [None, {"singer": SongConditions, "singer_branch": Branch}].
+A CONDITIONING entry of ours is [stand-in, {"singer": SongConditions, "singer_branch": Branch}].
+The stand-in (1, 1, width) is what core's nodes calculate with, in place of a text's tokens; no network reads
+it. It tells what they did: zeros are the unconditional side, any other than the entry's "singer_stand_in" is
+a mixture.
+A LATENT of ours has "singer_timing": `Timing` beside its samples (frames, 4, h, w).
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol, TypedDict, get_args, get_origin
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypedDict, get_args, get_origin
 
 import numpy as np
 from comfy_api.latest import Input, io
@@ -19,7 +23,7 @@ from torch import Tensor
 
 from singer_core.audio.waveform import Waveform, check_waveform
 from singer_core.render.run import SongConditions
-from singer_core.settings import SongSettings, typed_fields
+from singer_core.settings import typed_fields
 
 SingerAudio = io.Custom("SINGER_AUDIO")
 SingerPortraitType = io.Custom("SINGER_PORTRAIT")
@@ -51,13 +55,10 @@ def widget(settings: type, name: str, id: str | None = None, **changes: object) 
     return kind.Input(id or name, **given)
 
 
-def frame_rate(tooltip: str) -> io.Input:
-    """The widget `fps`, frames per second."""
-    return widget(SongSettings, "fps", tooltip=tooltip)
-
-
 SONG = "singer"
 BRANCH = "singer_branch"
+STAND_IN = "singer_stand_in"
+TIMING: Final = "singer_timing"
 
 # Core's dictionaries, into which any node puts what it likes.
 Cond = dict[str, Any]
@@ -77,6 +78,33 @@ class Noise(Protocol):
 def find_song(conds: Conds) -> SongConditions | None:
     """The song in the conditions of a guider; None where there is none."""
     return next((cond[SONG] for part in conds.values() for cond in part if SONG in cond), None)
+
+
+class Timing(NamedTuple):
+    """When latents are to be seen: frames a second, and the first one's number in the song."""
+
+    fps: float
+    first: int
+
+
+def timing_of(latent: Input.Latent) -> Timing | None:
+    """Of latents that `SINGER Conditioning` began, or a part of them; None where nothing is known."""
+    timing: Timing | None = latent.get(TIMING)
+    return timing and timing._replace(first=timing.first + first_of(latent))
+
+
+def first_of(latent: Input.Latent) -> int:
+    """Which of the latents that a part was cut from is its first; core's nodes note it.
+
+    Raises ValueError where others than its neighbours follow.
+    """
+    index, frames = latent.get("batch_index") or [0], len(latent["samples"])
+    if len(index) > 1 and list(index) != list(range(index[0], index[0] + frames)):
+        raise ValueError(
+            f"The latents are frames {', '.join(map(str, index[:6]))} ... of others, not one after another. "
+            "Cut them with `LatentFromBatch` in one piece."
+        )
+    return index[0]
 
 
 class FoundFace(TypedDict):

@@ -57,7 +57,7 @@ from .conditioning import encode_references
 from .library import needs_library
 from .model import REFERENCE, condition_run, load_singer
 from .samplers import ClipNoise, SplitGuider
-from .sockets import SONG, Cond, Conds, Noise, find_song, widget
+from .sockets import SONG, STAND_IN, Cond, Conds, Noise, find_song, first_of, widget
 
 logger = logging.getLogger(__name__)
 
@@ -187,7 +187,7 @@ def sample_song(
     finished_only  nothing is sampled: the song ends with the last clip of an earlier run
     takes          seconds that are sung again, as `singer_core.marks` reads them
     """
-    song, whole = _song_of(guider), latent["samples"]
+    song, whole = _song_of(guider, latent), latent["samples"]
     run = _Run(guider, sampler, sigmas, guider.original_conds, song, options, whole, latent.get("noise_mask"))
     plan = plan_song(run.span, options)
     drawn = _draw(noise, whole, plan, options)
@@ -265,7 +265,7 @@ class _Run:
         """Latents (f, 4, h, w) of a clip from its row of `drawn` (clips, f, 4, h, w)."""
         references = self.song.before(self.options.motion_frames) if carried is None else carried
         sung = dataclasses.replace(
-            self.song, start=clip.start, references=references, first_noise=self.first_noise
+            self.song, start=clip.start, references=references, first_noise=self.first_noise, frames=None
         )
         rows = self.rows(clip)
         self.guider.original_conds = cut_conds(self.conds, sung, rows, self.frames)
@@ -384,14 +384,26 @@ def _conditions_kept(guider: CFGGuider) -> Iterator[None]:
         guider.original_conds = conds
 
 
-def _song_of(guider: CFGGuider) -> SongConditions:
+def _song_of(guider: CFGGuider, latent: Input.Latent) -> SongConditions:
+    """The song from the first of the latents on, which may be a part of those that it was conditioned for."""
     song = find_song(guider.original_conds)
     if song is None:
         raise ValueError(
             "`guider` has no conditioning of SINGER. Connect both outputs of `SINGER Conditioning` to it; "
             "for other models use `SamplerCustomAdvanced`."
         )
-    return song
+    first, frames = first_of(latent), len(latent["samples"])
+    whole = "batch_index" not in latent
+    if (whole and frames != song.frames) or first + frames > (song.frames or 0):
+        raise ValueError(
+            f"`latent_image` has {frames} frames from {first} on, the conditioning of `guider` is for "
+            f"{song.frames}. Connect the LATENT of the same `SINGER Conditioning`, or a part of it cut by "
+            "`LatentFromBatch`."
+        )
+    if first == 0:
+        return song
+    stands = song.references[:1].expand_as(song.references)  # what comes before a part was not kept
+    return dataclasses.replace(song, start=song.start + first, references=stands)
 
 
 def _draw(noise: Noise, like: Tensor, plan: list[Clip], options: SingerOptions) -> Tensor:
@@ -523,6 +535,8 @@ def _cond(cond: Cond, frames: int) -> Cond:
     kept = {key: value for key, value in cond.items() if not _has_rows(value, frames)}
     kept.pop("uuid", None)  # drawn anew for every guider
     if SONG in kept:
+        heard = bool(cond["cross_attn"].any())  # of the stand-in, which is another for every song
+        kept |= {STAND_IN: None, "cross_attn": heard}
         kept[SONG] = (kept[SONG].portrait, kept[SONG].references, kept[SONG].brighten)
     return kept
 

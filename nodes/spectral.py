@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import get_args
+
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
@@ -11,12 +14,13 @@ from singer_core.audio.features import AudioFeatures
 from singer_core.evaluation.song_plot import band_picture
 from singer_core.portrait.image import to_tensor
 from singer_core.render.sampler import SpectralWeighting
-from singer_core.settings import BandGains, SingerOptions
+from singer_core.settings import BandGains, MsmInput, MsmScale, SingerOptions
 
 from .library import needs_library
 from .model import options_of, with_options
 from .sockets import SingerAudio, widget
 
+AS_TRAINED = "as trained"  # keeps how the model is run
 WAVELETS = ["haar", "db2", "db4", "sym4", "coif1", "bior2.2"]
 
 
@@ -31,13 +35,13 @@ class SingerSpectralWeighting(io.ComfyNode):
             search_aliases=["msm", "wavelet", "equalizer", "articulation", "audio strength"],
             inputs=[
                 io.Model.Input("model", tooltip="A SINGER or Hallo model."),
-                widget(SingerOptions, "msm_input", "mode"),
-                widget(SingerOptions, "msm_scale", "scale"),
+                _choice("msm_input", "mode", get_args(MsmInput)),
+                _choice("msm_scale", "scale", get_args(MsmScale)),
                 _gain("ll", "Factor on overall articulation; 1 = as it is."),
                 _gain("lh", "Factor on change from frame to frame; 1 = as it is."),
                 _gain("hl", "Factor on contrast between tokens; 1 = as it is."),
                 _gain("hh", "Factor on both details together; 1 = as it is."),
-                widget(SingerOptions, "wavelet", options=WAVELETS),
+                _choice("wavelet", "wavelet", WAVELETS),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="The model with these band gains.")],
         )
@@ -56,11 +60,10 @@ class SingerSpectralWeighting(io.ComfyNode):
         wavelet: str,
     ) -> io.NodeOutput:
         options = options_of(model)
+        chosen = {"msm_input": mode, "msm_scale": scale, "wavelet": wavelet}
         changed = options.but(
-            msm_input=mode,
-            msm_scale=scale,
             band_gains=_times(options.band_gains, (ll, lh, hl, hh)),
-            wavelet=wavelet,
+            **{name: value for name, value in chosen.items() if value != AS_TRAINED},
         )
         return io.NodeOutput(with_options(model, changed))
 
@@ -138,6 +141,15 @@ class SingerSpectralPlot(io.ComfyNode):
         shown = singer_audio.features[first_frame : min(first_frame + length, frames)]
         picture = band_picture(shown, first_frame, None if model is None else _expected_gains(model))
         return io.NodeOutput(to_tensor(picture).permute(1, 2, 0)[None])  # C H W -> 1 H W C
+
+
+def _choice(field: str, id: str, values: Sequence[str]) -> io.Input:
+    """A combo of an option, which may stay as the model has it."""
+    words = SingerOptions.__dataclass_fields__[field].metadata["help"]
+    tooltip = f"{AS_TRAINED}: as the model's loader says. {words}"
+    return widget(
+        SingerOptions, field, id, options=[AS_TRAINED, *values], default=AS_TRAINED, tooltip=tooltip
+    )
 
 
 def _gain(band: str, tooltip: str) -> io.Input:

@@ -20,10 +20,10 @@ from singer_core.files import scratch_folder
 from singer_core.portrait.portrait import Portrait
 from singer_core.render.canvas import Canvas, bare, capped, in_one_picture, pasted, side_by_side
 from singer_core.render.video import VideoWriter
-from singer_core.settings import RenderSettings
+from singer_core.settings import RenderSettings, SongSettings
 
 from .library import needs_library
-from .sockets import SingerPortraitType, frame_rate, to_waveform, widget
+from .sockets import SingerPortraitType, timing_of, to_waveform, widget
 
 DECODED_BYTES = 200e6  # of pictures that wait in main memory to be written
 DECODED_FRAMES = 64  # at most, so that cancel is heard
@@ -68,7 +68,8 @@ class SingerVideo(io.ComfyNode):
     ) -> io.NodeOutput:
         samples = latent["samples"]
         canvas = capped(canvas_of(samples, vae, portrait), longest_side)
-        return io.NodeOutput(write_video([samples], canvas, vae, fps, crf, audio, audio_start))
+        rate, start = seen_at([latent], fps, audio_start)
+        return io.NodeOutput(write_video([samples], canvas, vae, rate, crf, audio, start))
 
 
 class SingerDuetVideo(io.ComfyNode):
@@ -118,20 +119,28 @@ class SingerDuetVideo(io.ComfyNode):
     ) -> io.NodeOutput:
         latents = [first["samples"], second["samples"]]
         canvas = capped(canvas_of_two(latents, vae, first_portrait, second_portrait), longest_side)
-        return io.NodeOutput(write_video(latents, canvas, vae, fps, crf, audio, audio_start))
+        rate, start = seen_at([first, second], fps, audio_start)
+        return io.NodeOutput(write_video(latents, canvas, vae, rate, crf, audio, start))
 
 
 def _widgets() -> list[io.Input]:
     return [
-        frame_rate("Frames per second, as in `Encode SINGER Audio`."),
-        io.Float.Input(
-            "audio_start",
+        widget(
+            SongSettings,
+            "fps",
             default=0.0,
             min=0.0,
+            tooltip="Frames per second; 0 = those of `Encode SINGER Audio`, which the latents know.",
+        ),
+        io.Float.Input(
+            "audio_start",
+            default=-1.0,
+            min=-1.0,
             max=100_000.0,
             step=0.01,
             advanced=True,
-            tooltip="Seconds of the sound that are skipped: first_frame / fps of the conditioning.",
+            tooltip="Seconds of the sound that are skipped; -1 = those before the first frame, which the "
+            "latents know.",
         ),
         io.Int.Input(
             "crf",
@@ -147,6 +156,39 @@ def _widgets() -> list[io.Input]:
 
 def _output() -> io.Output:
     return io.Video.Output(display_name="video", tooltip="H.264 with AAC, for `Save Video`.")
+
+
+def seen_at(latents: Sequence[Input.Latent], fps: float, audio_start: float) -> tuple[float, float]:
+    """(frames a second, seconds of the sound before the first): of the widgets, or what the latents say.
+
+    Raises ValueError where they contradict each other.
+    """
+    timings = {timing for one in latents if (timing := timing_of(one)) is not None}
+    if len(timings) > 1:
+        said = " and ".join(f"from frame {first} at {rate:g} fps" for rate, first in sorted(timings))
+        raise ValueError(
+            f"The singers do not sing at one time: {said}. Give both conditionings one `first_frame` and "
+            "both audio encodings one `fps`."
+        )
+    if not timings:
+        if fps == 0:
+            raise ValueError(
+                "The latents do not say their frame rate. Set `fps` as in `Encode SINGER Audio`."
+            )
+        return fps, max(audio_start, 0.0)
+    (timing,) = timings
+    start = timing.first / timing.fps
+    if fps and abs(fps - timing.fps) >= 0.01:
+        raise ValueError(
+            f"`fps` is {fps:g}; the latents are for {timing.fps:g} frames a second, as `Encode SINGER Audio` "
+            "says. Set `fps` to 0, which takes that."
+        )
+    if audio_start >= 0 and abs(audio_start - start) > 0.5 / timing.fps:
+        raise ValueError(
+            f"`audio_start` is {audio_start:g} s; the latents begin at frame {timing.first}, {start:.2f} s "
+            "into the song. Set `audio_start` to -1, which takes that, and connect the whole song to `audio`."
+        )
+    return timing.fps, start
 
 
 def write_video(

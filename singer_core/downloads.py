@@ -71,6 +71,11 @@ class ModelFile:
         return self.place.partition("/")[2]
 
     @property
+    def published_name(self) -> str:
+        """What a browser saves it as."""
+        return self.source.rpartition("/")[2]
+
+    @property
     def page(self) -> str:
         """Where to read the terms, or to get it by hand."""
         return f"{HUB}/{self.repository}" if self.repository else self.elsewhere
@@ -95,13 +100,13 @@ FILES: dict[str, ModelFile] = {
     ),
     "sd-vae-ft-mse": ModelFile(
         "VAE: pictures to latents and back",
-        "stabilityai/sd-vae-ft-mse",
-        "diffusion_pytorch_model.safetensors",
-        "vae/sd-vae-ft-mse.safetensors",
+        "stabilityai/sd-vae-ft-mse-original",
+        "vae-ft-mse-840000-ema-pruned.safetensors",
+        "vae/vae-ft-mse-840000-ema-pruned.safetensors",
         335,
         "MIT",
-        "a1d993488569e928462932c8c38a0760b874d166399b14414135bd9c42df5815",
-        twin="735e4c3a447a3255760d7f86845f09f937809baa529c17370d83e4c3758f3c75",  # vae-ft-mse-840000
+        "735e4c3a447a3255760d7f86845f09f937809baa529c17370d83e4c3758f3c75",
+        twin="a1d993488569e928462932c8c38a0760b874d166399b14414135bd9c42df5815",  # with diffusers' names
     ),
     "wav2vec2-base-960h": ModelFile(
         "audio encoder: what is sung",

@@ -34,6 +34,7 @@ class SongConditions:
     weights      (s, 3), None = 1
     brighten     stretch pictures without a pixel below mid-grey, as the authors' VAE pre-processing does
     first_noise  (f, 4, h, w) noise of the song's first clip, for a locked MSM; None = the run's own
+    frames       as many latents it is for; None = any
     """
 
     portrait: Portrait
@@ -43,6 +44,7 @@ class SongConditions:
     weights: Tensor | None = None
     brighten: bool = True
     first_noise: Tensor | None = None
+    frames: int | None = None
 
     def before(self, count: int) -> Tensor:
         """`references` with `count` carried frames: the last, the first repeated where there are fewer."""
@@ -77,7 +79,13 @@ class RunConditions:
         return clip
 
     def window(self, frames: list[int]) -> RunConditions:
-        """The same for some of the frames, as a clip of their own."""
+        """The same for some of the frames, as a clip of their own; ValueError where they are too many."""
+        limit = constants.MOTION_POSITIONS - constants.MOTION_FRAMES
+        if len(frames) > limit:
+            raise ValueError(
+                f"A context window has {len(frames)} frames, a clip of SINGER at most {limit}. Set "
+                "`context_length` to 16."
+            )
         heard, noise, weights = self.heard[frames], self.noise[frames], self.clip.weights
         clip = dataclasses.replace(
             self.clip,
@@ -141,6 +149,12 @@ def check_latents(latents: Tensor, song: SongConditions, windowed: bool = False)
         raise ValueError(
             f"The latents have {frames} frames; a clip has at most {constants.MOTION_POSITIONS - carried}. "
             "Use `Sample SINGER Video` for whole songs, or core's context windows of 16 frames."
+        )
+    if song.frames not in (None, frames):
+        raise ValueError(
+            f"The latents have {frames} frames, the conditioning is for {song.frames} from frame "
+            f"{song.start} of the song on. Connect the LATENT of `SINGER Conditioning`, whose `first_frame` "
+            "and `length` choose others."
         )
     if song.start >= song.audio.frames:
         raise ValueError(

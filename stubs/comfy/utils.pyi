@@ -1,5 +1,7 @@
 from collections.abc import Mapping
 
+from torch import Tensor
+
 PROGRESS_BAR_ENABLED: bool
 
 class ProgressBar:
@@ -7,4 +9,5 @@ class ProgressBar:
     def update(self, value: int) -> None: ...
     def update_absolute(self, value: int, total: int | None = None) -> None: ...
 
+def load_torch_file(ckpt: str, safe_load: bool = False) -> dict[str, Tensor]: ...
 def unet_to_diffusers(unet_config: Mapping[str, object]) -> dict[str, str]: ...

@@ -11,6 +11,8 @@ class AudioInput(TypedDict):
 class LatentInput(TypedDict, total=False):
     samples: Tensor
     noise_mask: Tensor | None
+    batch_index: list[int]
+    singer_timing: Any  # nodes.sockets.Timing
 
 class VideoComponents:
     images: Tensor
@@ -40,6 +42,11 @@ class io:
         id: str
 
     class Output: ...
+
+    class UploadType:
+        image: io.UploadType
+        audio: io.UploadType
+
     class ComfyNode: ...
 
     class Schema:
@@ -86,6 +93,7 @@ class io:
                 round: bool = True,
                 control_after_generate: bool = False,
                 options: Sequence[str] = ...,
+                upload: io.UploadType | None = None,
             ) -> None: ...
 
     class MultiType:

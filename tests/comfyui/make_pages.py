@@ -10,6 +10,9 @@ PACK = Path(__file__).resolve().parents[2]
 PAGES = PACK / "web" / "docs"
 Schema = dict[str, Any]
 NOTES = {
+    "SingerSampler": """Which sampler: `euler`, `ddim` and `SINGER DDIM` do with few steps, `dpmpp_2m` with 10
+to 20. Those of second order, such as `heun`, need 20: with 4 they give rubbish, because sampling begins
+without any signal.""",
     "SingerPortrait": """The node shows the overview. Where it finds several faces and `face_index` is -1, it
 shows them with their numbers, and what comes behind it does not run.""",
     "SingerEvaluate": """Every metric is defined in `docs/evaluation.md`. What cannot be computed is listed in

@@ -36,7 +36,7 @@ def guided() -> Prompt:
 
 def trained() -> Prompt:
     return {
-        "1": node("VAELoader", vae_name="sd-vae-ft-mse.safetensors"),
+        "1": node("VAELoader", vae_name="vae-ft-mse-840000-ema-pruned.safetensors"),
         "2": node("AudioEncoderLoader", audio_encoder_name="wav2vec2-base-960h.safetensors"),
         "3": node("SingerTrain", vae=["1", 0], audio_encoder=["2", 0], data="singer", checkpoint="net.pth"),
         "4": node("PreviewImage", images=["3", 1]),

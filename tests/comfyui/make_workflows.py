@@ -30,12 +30,14 @@ PACK = Path(__file__).resolve().parents[2]
 # name in a combo -> folder below models, and name in `singer_core.downloads`, if the editor can fetch it
 MODELS = {
     "net.pth": ("singer", "singer"),
-    "sd-vae-ft-mse.safetensors": ("vae", "sd-vae-ft-mse"),
+    "vae-ft-mse-840000-ema-pruned.safetensors": ("vae", "sd-vae-ft-mse"),
     "wav2vec2-base-960h.safetensors": ("audio_encoders", "wav2vec2-base-960h"),
     "mediapipe_face_fp32.safetensors": ("detection", "face-landmarker"),
     "glintr100.safetensors": ("insightface", None),
     "style_sd15.safetensors": ("loras", None),
 }
+PACK_NAME, PACK_VERSION = "singer-portrait", "0.1.0"  # of pyproject.toml: by these a manager finds the pack
+CORE_VERSION = "0.33.0"
 INPUTS = ("portrait.png", "song.wav")  # beside the workflows; the user copies them to input/
 
 
@@ -85,7 +87,7 @@ def quickstart() -> Prompt:
 def loaded() -> Prompt:
     return {
         "1": node("SingerModelLoader", checkpoint="net.pth"),
-        "2": node("VAELoader", vae_name="sd-vae-ft-mse.safetensors"),
+        "2": node("VAELoader", vae_name="vae-ft-mse-840000-ema-pruned.safetensors"),
     }
 
 
@@ -325,7 +327,11 @@ def graphs_of(workflow: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def finished(workflow: dict[str, Any]) -> dict[str, Any]:
-    """The file with fixed seeds and links to its models, which the editor offers where they are missing."""
+    """The file with fixed seeds, the pack of every node, and links to its models.
+
+    The editor offers the links where models are missing.
+    """
+    folded = {graph["id"] for graph in graphs_of(workflow)[1:]}
     for graph in graphs_of(workflow):
         for drawn in graph["nodes"]:
             values = drawn.get("widgets_values")
@@ -335,6 +341,13 @@ def finished(workflow: dict[str, Any]) -> dict[str, Any]:
             links = [link_to(v) for v in values if isinstance(v, str) and MODELS.get(v, ("", None))[1]]
             if links:
                 drawn["properties"]["models"] = links
+        for drawn in graph["nodes"]:
+            if drawn["type"] in folded:
+                continue
+            ours = drawn["type"].startswith("Singer")
+            said = drawn.setdefault("properties", {})
+            said["cnr_id"] = PACK_NAME if ours else "comfy-core"
+            said["ver"] = PACK_VERSION if ours else CORE_VERSION
     return workflow
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import weakref
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -158,6 +159,78 @@ def test_context_windows_carry_more_frames_than_a_clip(core, model, conditions):
     out = ksample(core, patched, conditions, length=8)
     assert out.shape[0] == 8 and torch.isfinite(out).all()
     assert relative(out, ksample(core, model, conditions, length=8)) > 1e-4
+
+
+def test_animatediffs_context_windows_show_each_frame_its_own_song(core, model, conditions):
+    """They cut the latents, not our conditions, and say which frames they are in `ad_params`."""
+    import comfy.context_windows as windows
+    from comfy.patcher_extension import WrappersMP
+
+    halves = [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+    def in_halves(executor, network, conds, x, timestep, options):
+        parts = []
+        for frames in halves:
+            options["transformer_options"]["ad_params"] = {"sub_idxs": frames}
+            parts.append(executor(network, conds, x[frames], timestep[frames], options))
+        return [torch.cat(both) for both in zip(*parts, strict=True)]
+
+    theirs = model.clone()
+    options = theirs.model_options["transformer_options"]
+    options["ADGS"] = SimpleNamespace(is_using_sliding_context=lambda: True)
+    theirs.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "windows", in_halves)
+    cores = model.clone()
+    cores.model_options["context_handler"] = windows.IndexListContextHandler(
+        context_schedule=windows.get_matching_context_schedule("standard_static"),
+        fuse_method=windows.get_matching_fuse_method("flat"),
+        context_length=4,
+        context_overlap=0,
+        dim=0,
+        causal_window_fix=False,
+    )
+    expected = ksample(core, cores, conditions, steps=1, length=8)
+    assert relative(ksample(core, theirs, conditions, steps=1, length=8), expected) < 1e-5
+    halves[:] = [list(range(8)) * 4]
+    with pytest.raises(ValueError, match="A context window has 32 frames, a clip of SINGER at most 30"):
+        ksample(core, theirs, conditions, length=8)
+
+
+def test_zeroed_conditioning_is_the_unconditional_side(core, model, conditions):
+    positive, negative, latent = conditions(4)
+    (zeroed,) = core.ConditioningZeroOut().zero_out(positive)
+
+    def sung(*sides: Any) -> torch.Tensor:
+        return core.common_ksampler(model, 7, 1, 3.5, "euler", "simple", *sides, latent)[0]["samples"]
+
+    assert torch.equal(sung(positive, zeroed), sung(positive, negative))
+    assert relative(sung(zeroed, zeroed), sung(positive, negative)) > 0.01
+
+
+def test_mixed_and_partial_conditionings_are_refused_by_name(core, model, conditions):
+    positive, negative, latent = conditions(4)
+    words = [[torch.ones(1, 77, 768), {}]]
+    mixed = [
+        *core.ConditioningAverage().addWeighted(positive, negative, 0.5),
+        *core.ConditioningAverage().addWeighted(positive, words, 0.5),
+        *core.ConditioningConcat().concat(positive, negative),
+        *core.ConditioningConcat().concat(positive, words),
+    ]
+
+    def sung(conditioning: Any) -> torch.Tensor:
+        return core.common_ksampler(model, 7, 1, 3.5, "euler", "simple", conditioning, negative, latent)[0]
+
+    for conditioning in mixed:
+        with pytest.raises(ValueError, match="`positive` is a mixture"):
+            sung(conditioning)
+    (corner,) = core.ConditioningSetArea().append(positive, 64, 64, 0, 0, 1.0)
+    with pytest.raises(ValueError, match="`positive` is for a part of the picture"):
+        sung(corner)
+    (kept,) = core.ConditioningAverage().addWeighted(positive, negative, 1.0)
+    (whole,) = core.ConditioningSetArea().append(positive, 128, 128, 0, 0, 1.0)
+    (masked,) = core.ConditioningSetMask().append(positive, torch.ones(1, 128, 128), "default", 1.0)
+    plain = sung(positive)["samples"]
+    for conditioning in (kept, whole, masked):
+        assert relative(sung(conditioning)["samples"], plain) < 1e-5
 
 
 def test_nothing_of_a_run_survives_it(core, pack, model, conditions, monkeypatch):

@@ -25,6 +25,7 @@ from singer_core.portrait.image import read_picture, to_tensor
 from singer_core.portrait.landmarks import LIPS, POINTS, SILHOUETTE
 from singer_core.settings import MODES, MsmInput
 
+FILES = {"checkpoint", "data", "identity_model", "audio_encoder", "image"}  # combos of file names
 SNAPSHOT = Path(__file__).parent / "schemas.json"
 
 
@@ -38,9 +39,13 @@ def info(node: Any) -> dict[str, Any]:
     """What /object_info says of a node, without what depends on files and on where the pack lies."""
     said = json.loads(json.dumps(node.GET_NODE_INFO_V1()))
     for inputs in said["input"].values():
-        for name in {"checkpoint", "data", "identity_model"} & set(inputs):
-            _, options = inputs[name]
-            inputs[name] = ["FILES", {k: v for k, v in options.items() if k not in ("options", "default")}]
+        for name in FILES & set(inputs):
+            kind, options = inputs[name]
+            if kind == "COMBO" or isinstance(kind, list):
+                inputs[name] = [
+                    "FILES",
+                    {k: v for k, v in options.items() if k not in ("options", "default")},
+                ]
     return {key: value for key, value in said.items() if key != "python_module"}
 
 
@@ -70,7 +75,7 @@ def test_combos_offer_what_the_library_knows(pack):
     )
     (mode,) = (i for i in pack("spectral").SingerSpectralWeighting.define_schema().inputs if i.id == "mode")
     assert sorted(separator.options) == sorted(SEPARATORS)
-    assert mode.options == list(get_args(MsmInput))
+    assert mode.options == [pack("spectral").AS_TRAINED, *get_args(MsmInput)]
     assert set(pack("loader").SCHEDULES.values()) == {mode.noise_schedule for mode in MODES.values()}
 
 
@@ -167,6 +172,32 @@ def test_motion_weights_follow_silence(pack):
     given = {"pose": 0.5, "face": 1.0, "lip": 2.0, "beat": 0.0, "loudness": 0.0, "silence": 0.5}
     (weights,) = pack("audio").SingerMotionWeights.execute(audio, **given).result
     assert weights[0].tolist() == [0.5, 1.0, 2.0] and weights[7].tolist() == [0.5, 1.0, 1.0]
+
+
+def test_the_packs_portrait_needs_no_copying(core, pack):
+    from singer_core.demo import files
+    from singer_core.portrait.image import read_picture, to_tensor
+
+    picture = pack("inputs").SingerPictureLoader
+    name = combo(picture, "image")[0]
+    assert name == "sample portrait" and picture.validate_inputs(name) is True
+    (shown,) = picture.execute(name).result
+    assert torch.equal(shown[0].permute(2, 0, 1), to_tensor(read_picture(files.PORTRAIT).image))
+    assert "`image` is gone.png, which is not in" in picture.validate_inputs("gone.png")
+
+
+def test_wav2vec2_is_found_by_the_name_that_a_browser_gives_it(core, pack, tmp_path, monkeypatch):
+    import folder_paths
+
+    known = [str(tmp_path)], {".safetensors"}
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "audio_encoders", known)
+    loader, name = pack("audio").SingerAudioEncoderLoader, "wav2vec2-base-960h.safetensors"
+    assert combo(loader, "audio_encoder") == []
+    (tmp_path / "model.safetensors").touch()
+    assert combo(loader, "audio_encoder") == [name, "model.safetensors"]
+    assert pack("folders").path_with(pack("audio").ENCODER, name) == str(tmp_path / "model.safetensors")
+    (tmp_path / name).touch()
+    assert pack("folders").path_with(pack("audio").ENCODER, name) == str(tmp_path / name)
 
 
 def landmarks(width: int, height: int) -> dict[str, Any]:
@@ -335,6 +366,36 @@ def test_a_video_has_all_frames_and_the_song(pack, vae):
     assert probe_video(video.get_stream_source()).size == (64, 64)
     with pytest.raises(ValueError, match=r"`audio_start` is 2\.0 s; the sound has 0\.50 s"):
         pack("video").SingerVideo.execute({"samples": latents}, vae, 25.0, 2.0, 18, tone())
+
+
+def test_a_video_takes_rate_and_start_from_its_latents(core, pack, vae):
+    """Not what it is told: 30 fps against 25, or frame 6 shown at second 0, and the lips are off."""
+    from singer_core.audio.waveform import read_audio
+    from singer_core.render.video import probe_video
+
+    vae.spacial_compression_decode = lambda: 8
+    video = pack("video").SingerVideo
+    heard = dataclasses.replace(tiny.audio_of(15), fps=30.0)
+    node = pack("conditioning").SingerConditioning
+    latent = node.execute(vae, tiny.portrait_of(), heard, 6, 8, 2, True).result[2]
+    clicks = {"waveform": torch.zeros(1, 1, 8000), "sample_rate": 16_000}
+    clicks["waveform"][..., 3200:4800] = 0.5  # a fifth of a second is 6 frames
+    for fps, start in ((0.0, -1.0), (30.0, 0.2)):
+        (film,) = video.execute(latent, vae, fps, start, 18, clicks).result
+        path = film.get_stream_source()
+        assert (probe_video(path).frames, probe_video(path).fps) == (8, 30.0)
+        sound = read_audio(path).samples[0]
+        assert sound[100:1400].mean() > 0.3 and sound[1800:4000].abs().mean() < 0.05
+    (part,) = core.LatentFromBatch().frombatch(latent, 2, 4)
+    assert pack("video").seen_at([part], 0.0, -1.0) == (30.0, 8 / 30)
+    with pytest.raises(ValueError, match="`fps` is 25; the latents are for 30 frames a second"):
+        video.execute(latent, vae, 25.0, -1.0, 18, clicks)
+    with pytest.raises(ValueError, match=r"`audio_start` is 0 s; .* at frame 6, 0\.20 s into the song"):
+        video.execute(latent, vae, 0.0, 0.0, 18, clicks)
+    with pytest.raises(ValueError, match=r"do not say their frame rate\. Set `fps`"):
+        video.execute({"samples": latent["samples"]}, vae, 0.0, -1.0, 18)
+    with pytest.raises(ValueError, match="do not sing at one time: from frame 6 at 30 fps and from frame 8"):
+        pack("video").seen_at([latent, part], 0.0, -1.0)
 
 
 def test_other_models_are_refused_by_name(pack, model):

@@ -10,7 +10,7 @@ import torch
 
 from singer_core import constants
 from singer_core.render.pipeline import SingerPipeline
-from singer_core.settings import OFFICIAL, BandGains
+from singer_core.settings import OFFICIAL, PAPER, BandGains
 
 
 def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -155,6 +155,36 @@ def test_frames_beyond_whole_clips_and_overlaps_are_cut(pack, model, conditions)
     assert len(overlapped) == 7
 
 
+def test_a_part_of_the_latents_sings_its_own_frames(core, pack, model, conditions, vae):
+    """`LatentFromBatch` and `RebatchLatents` say which frames they cut out, and so does the video then."""
+    from comfy_extras.nodes_rebatch import LatentRebatch
+
+    guider, whole = guider_of(model, conditions, 8)
+    (cut,) = core.LatentFromBatch().frombatch(whole, 4, 4)
+    rebatched = LatentRebatch.execute([whole], [4]).result[0][1]
+    other, alone = guider_of(model, lambda length: conditions(length, first_frame=4), 4)
+    noise, sigmas = pack("samplers").ClipNoise(42, 4), simple_sigmas(model, 2)
+    sampler = pack("samplers").ddim_sampler()
+    expected = sample(pack, noise, other, sampler, sigmas, alone)
+    for part in (cut, rebatched):
+        assert torch.equal(sample(pack, noise, guider, sampler, sigmas, part), expected)
+    assert pack("sockets").timing_of(cut) == pack("sockets").timing_of(alone) == (25.0, 4)
+
+
+def test_latents_of_other_frames_are_refused(core, pack, model, conditions):
+    positive, negative, whole = conditions(8)
+    (part,) = core.LatentFromBatch().frombatch(whole, 4, 4)
+    with pytest.raises(ValueError, match="have 4 frames, the conditioning is for 8 from frame 0"):
+        core.common_ksampler(model, 7, 1, 3.5, "euler", "simple", positive, negative, part)
+    guider, _ = guider_of(model, conditions, 8)
+    given = (pack("samplers").ClipNoise(42, 4), guider, pack("samplers").ddim_sampler())
+    for latent in ({"samples": torch.zeros(10, 4, 16, 16)}, {**part, "batch_index": [6, 7, 8, 9]}):
+        with pytest.raises(ValueError, match=r"`latent_image` has .* frames .* is for 8"):
+            sample(pack, *given, simple_sigmas(model, 1), latent)
+    with pytest.raises(ValueError, match=r"are frames 0, 2, 4, 6 \.\.\. of others"):
+        sample(pack, *given, simple_sigmas(model, 1), {**part, "batch_index": [0, 2, 4, 6]})
+
+
 def test_a_longer_song_begins_as_a_shorter_one(pack, model, conditions):
     noise, sampler = pack("samplers").ClipNoise(1, 4), pack("samplers").ddim_sampler()
     short, long = (sample(pack, noise, *guider_and(model, conditions, length, sampler)) for length in (4, 8))
@@ -224,6 +254,14 @@ def test_spectral_weighting_is_the_librarys(pack, model, conditions, tiny_networ
     found = first_clip(pack, patched, conditions, 2)
     assert relative(found, expected) < 1e-3
     assert relative(first_clip(pack, model, conditions, 2), expected) > 1e-3
+
+
+def test_weighting_as_the_node_is_added_changes_nothing(pack, model):
+    options = PAPER.but(wavelet="db2")  # whatever the model was made or changed to
+    node = pack("spectral").SingerSpectralWeighting
+    widgets = {one.id: one.default for one in node.define_schema().inputs if one.id != "model"}
+    (patched,) = node.execute(pack("model").with_options(model, options), **widgets).result
+    assert pack("model").options_of(patched) == options
 
 
 def test_filters_compose_and_are_the_librarys(pack, model, conditions, tiny_network, tiny_vae):

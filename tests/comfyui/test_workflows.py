@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
 import tiny
 import torch
 from graphs import Prompt, node
-from make_workflows import INPUTS, WORKFLOWS, placeholders
+from make_workflows import CORE_VERSION, INPUTS, MODELS, PACK_NAME, WORKFLOWS, graphs_of, placeholders
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from server import Server, save_taesd
@@ -19,6 +20,7 @@ from test_server import outputs, succeeded
 
 from singer_core import constants
 from singer_core.demo import files
+from singer_core.downloads import FILES
 from singer_core.render.video import probe_video
 
 pytestmark = pytest.mark.slow
@@ -60,7 +62,7 @@ def server(core, comfy_folder, tmp_path_factory):
     placeholders(base)
     models = base / "models"
     tiny.save_checkpoint(models / "singer/net.pth", tiny.random_state(PUBLISHED))
-    save_taesd(models / "vae/sd-vae-ft-mse.safetensors")
+    save_taesd(models / "vae/vae-ft-mse-840000-ema-pruned.safetensors")
     save_wav2vec2(models / "audio_encoders/wav2vec2-base-960h.safetensors")
     save_identity(models / "insightface/glintr100.safetensors")
     save_lora(models / "loras/style_sd15.safetensors")
@@ -180,6 +182,25 @@ def test_parity_saves_latents_of_the_whole_song(server):
     (path,) = outputs(server, "latents/singer_parity*.latent")
     latents = load_file(path)["latent_tensor"]
     assert latents.shape == (SONG_FRAMES, 4, 16, 16) and torch.isfinite(latents).all()
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_every_node_says_which_pack_it_is_of(name):
+    """So that a manager can install what is missing."""
+    workflow = json.loads((PACK / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    folded = {graph["id"] for graph in graphs_of(workflow)[1:]}
+    version = re.search(r'^version = "(.+)"', (PACK / "pyproject.toml").read_text(encoding="utf-8"), re.M)
+    for graph in graphs_of(workflow):
+        for drawn in (one for one in graph["nodes"] if one["type"] not in folded):
+            ours = drawn["type"].startswith("Singer")
+            said = (drawn["properties"]["cnr_id"], drawn["properties"]["ver"])
+            assert said == ((PACK_NAME, version[1]) if ours else ("comfy-core", CORE_VERSION)), drawn["type"]
+
+
+def test_the_downloader_stores_what_the_workflows_load():
+    for name, (folder, key) in MODELS.items():
+        if key is not None:
+            assert (FILES[key].folder, FILES[key].target) == (folder, name)
 
 
 def test_inputs_lie_beside_the_workflows():
