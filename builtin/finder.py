@@ -35,7 +35,6 @@ MISTAKES, LOOK_EVERY = 400, 25  # how many are remembered; steps between looks f
 DOUBTED = 0.2  # confidence from which a face where there is none is a mistake
 CLEAR = 0.9  # of the face's side, by which a cut's middle lies beside it that is to show none
 READ = np.array(f.READ)
-LIP_ROWS = [f.READ.index(i) for i in LIPS]
 FACE_ROWS = [f.READ.index(i) for i in SILHOUETTE]
 
 
@@ -119,48 +118,81 @@ def pictures_in(folder: Path | None, held_out: bool) -> list[Image.Image]:
     return found
 
 
+Cuts = tuple[Tensor, Tensor, Tensor]  # (b, 3, H, W), points in them (b, n, 2), whether there is a face (b,)
+
+
+@dataclass(frozen=True, eq=False)
+class Mistake:
+    """What was taken for a face: the cut, and the whole picture with the boxes of its true faces."""
+
+    cut: Image.Image
+    picture: Image.Image
+    boxes: list[tuple[float, float, float]]
+
+
 class Scenes:
-    """Training pictures for both networks, deterministic by seed.
+    """Training pictures for all networks, deterministic by seed.
 
     backgrounds  pictures without a face
-    mistakes     of those, what the finder took for a face lately: the picture, and the cut
+    mistakes     what the finder lately took for a face there, or beside somebody's
     """
 
     def __init__(self, shown: list[Shown], seed: int, backgrounds: Sequence[Image.Image] = ()) -> None:
         self.shown, self.backgrounds, self.rng = shown, backgrounds, np.random.default_rng(seed)
-        self.mistakes: deque[tuple[Image.Image, Image.Image]] = deque(maxlen=MISTAKES)
+        self.mistakes: deque[Mistake] = deque(maxlen=MISTAKES)
 
     def look_for_mistakes(self, finder: f.Finder, count: int = 24) -> None:
-        """Remember where in `count` new pictures without a face the finder sees one."""
+        """Remember where the finder sees a face that is none, in `count` new pictures without one and as many
+        with one."""
         finder.eval()
         with torch.inference_mode():
             for _ in range(count):
-                image = self.nothing(STORED)
-                for cut in f.candidates(image, finder.detector):
-                    face = f.point(image, cut, finder.pointer)
-                    if face.confidence > DOUBTED:
-                        seen = f.upright(face.landmarks.points[list(f.READ)]).of(image)
-                        small = image.resize((f.DETECTOR_SIDE, f.DETECTOR_SIDE), Image.Resampling.LANCZOS)
-                        self.mistakes.append((small, seen))
+                self._remember(finder, self.nothing(STORED), [])
+                shown = self._someone()
+                self._remember(finder, shown.image, [shown.box])
         finder.train()
 
-    def _mistake(self, share: float) -> tuple[Image.Image, Image.Image] | None:
+    def _remember(
+        self, finder: f.Finder, image: Image.Image, boxes: list[tuple[float, float, float]]
+    ) -> None:
+        for cut in f.candidates(image, finder.detector):
+            face = f.point(image, cut, finder)
+            seen = f.around_face(face.landmarks.points[list(f.READ)])
+            beside = all(math.hypot(seen.x - x, seen.y - y) > CLEAR * side for x, y, side in boxes)
+            if face.confidence > DOUBTED and beside:
+                longer = max(image.size)
+                whole = f.Cut(longer / 2, longer / 2, longer).of(image, f.DETECTOR_SIDE)
+                scale = f.DETECTOR_SIDE / longer
+                small = [(x * scale, y * scale, side * scale) for x, y, side in boxes]
+                self.mistakes.append(Mistake(seen.of(image), whole, small))
+
+    def _mistake(self, share: float) -> Mistake | None:
         if not self.mistakes or self.rng.uniform() > share:
             return None
         return self.mistakes[self.rng.integers(len(self.mistakes))]
 
-    def pointed(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Cuts (b, 3, 128, 128), points in them (b, len(READ), 2), whether there is a face (b,)."""
+    def pointed(self, count: int) -> Cuts:
+        """Cuts around faces and around what is none."""
         pictures, points, faces = [], [], []
         for _ in range(count):
             shown, face = self._someone(), self.rng.uniform() > 0.25
             mistake = None if face else self._mistake(0.5)
-            cut = self._around(shown) if face else None
-            image = cut.of(shown.image) if cut else mistake[1] if mistake else self.nothing(f.CUT_SIDE)
+            cut = self._around(f.around_face(shown.points)) if face else None
+            image = cut.of(shown.image) if cut else mistake.cut if mistake else self.nothing(f.CUT_SIDE)
             pictures.append(self._pixels(image))
             points.append(cut.to_cut(shown.points) if cut else shown.points)
             faces.append(face)
         return torch.stack(pictures), torch.stack(points), torch.tensor(faces)
+
+    def mouths(self, count: int) -> Cuts:
+        """Cuts around mouths."""
+        pictures, points = [], []
+        for _ in range(count):
+            shown = self._someone()
+            cut = self._around(f.around_mouth(shown.points), wild=False)
+            pictures.append(self._pixels(cut.of(shown.image, f.MOUTH_SIDE)))
+            points.append(cut.to_cut(shown.points[f.LIP_ROWS]))
+        return torch.stack(pictures), torch.stack(points), torch.ones(count, dtype=torch.bool)
 
     def whole(self, count: int) -> tuple[Tensor, list[Tensor]]:
         """Pictures (b, 3, 192, 192), and of each (n, 3): middle and larger side of its faces in pixels."""
@@ -171,12 +203,11 @@ class Scenes:
         shown = self.shown[self.rng.integers(len(self.shown))]
         return shown.mirrored() if self.rng.uniform() < 0.5 else shown
 
-    def _around(self, shown: Shown) -> f.Cut:
-        """A cut as the detector, or a first look, would place it."""
-        true = f.upright(shown.points)
-        wild = self.rng.uniform() < 0.5
+    def _around(self, true: f.Cut, wild: bool | None = None) -> f.Cut:
+        """A cut as the detector (`wild`), or an earlier look, would place it; None = one or the other."""
+        wild = bool(self.rng.uniform() < 0.4) if wild is None else wild
         angle = self.rng.uniform(-TURN, TURN) if wild else self.rng.normal(0, math.radians(5))
-        x, y, size = self.rng.normal(0, (0.06, 0.06, 0.12) if wild else (0.02, 0.02, 0.05))
+        x, y, size = self.rng.normal(0, (0.08, 0.08, 0.2) if wild else (0.03, 0.03, 0.06))
         return f.Cut(
             true.x + x * true.side, true.y + y * true.side, true.side * math.exp(size), true.angle + angle
         )
@@ -221,8 +252,8 @@ class Scenes:
     def _scene(self) -> tuple[Image.Image, Tensor]:
         """One to three people, one mostly, or none, before nothing in particular."""
         side = f.DETECTOR_SIDE
-        mistake, boxes = self._mistake(0.4), list[tuple[float, float, float]]()
-        image = mistake[0].copy() if mistake else self.nothing(side)
+        mistake = self._mistake(0.4)
+        image, boxes = (mistake.picture.copy(), list(mistake.boxes)) if mistake else (self.nothing(side), [])
         for _ in range(int(self.rng.choice(4, p=(0.3, 0.45, 0.15, 0.1)))):
             shown = self._someone()
             x, y, size = shown.box
@@ -255,12 +286,10 @@ class Scenes:
 
 
 def pointer_loss(pointer: f.Pointer, pictures: Tensor, points: Tensor, faces: Tensor) -> Tensor:
-    """Error of the points after every round, the lips counted twice, and of the confidence."""
+    """Error of the points after every round, and of the confidence."""
     found, logit = pointer(pictures)
-    weight = torch.ones(len(f.READ))
-    weight[LIP_ROWS] = 3.0
     error = F.smooth_l1_loss(found, points.expand_as(found), reduction="none", beta=0.02).sum(-1)
-    placed = (error * weight)[:, faces].mean()
+    placed = error[:, faces].mean()
     return placed + 0.1 * F.binary_cross_entropy_with_logits(logit, faces.float())
 
 
@@ -298,7 +327,7 @@ def train_finder(
     rate: float = 2e-3,
     start: Path | None = None,
 ) -> f.Finder:
-    """Train both networks, or go on from `folder`'s last state; writes `finder.safetensors` there.
+    """Train all networks, or go on from `folder`'s last state; writes `finder.safetensors` there.
 
     faces        folder of photographs with meshes
     backgrounds  folder of pictures without a face, of anything
@@ -316,14 +345,15 @@ def train_finder(
             scenes.look_for_mistakes(finder)
         set_rate(optimizer, rate, step, steps)
         point = pointer_loss(finder.pointer, *scenes.pointed(batch))
-        detect = detector_loss(finder.detector, *scenes.whole(batch // 2))
+        lips = pointer_loss(finder.lips, *scenes.mouths(2 * batch))
+        detect = detector_loss(finder.detector, *scenes.whole(batch // 4))
         optimizer.zero_grad()
-        (point + detect).backward()
+        (point + lips + detect).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 5.0)
         optimizer.step()
         if (step + 1) % 50 == 0 or step + 1 == steps:
-            errors = float(point.detach()), float(detect.detach())
-            logger.info("%d of %d: points %.4f, detector %.4f", step + 1, steps, *errors)
+            errors = [float(loss.detach()) for loss in (point, lips, detect)]
+            logger.info("%d of %d: points %.4f, lips %.4f, detector %.4f", step + 1, steps, *errors)
         if (step + 1) % 500 == 0 or step + 1 == steps:
             save_finder(folder / WEIGHTS, finder)
             save_state(folder / STATE, finder, optimizer, step + 1)
@@ -377,7 +407,7 @@ def _overlaps(finder: f.Finder, shown: Shown) -> tuple[float, float] | None:
     """Of face and lips with what was found; None where nothing overlaps the face by half."""
     for face in f.find_faces(shown.image, finder):
         points = face.landmarks.points[list(f.READ)]
-        both = [overlap(box_of(points[rows]), box_of(shown.points[rows])) for rows in (FACE_ROWS, LIP_ROWS)]
+        both = [overlap(box_of(points[rows]), box_of(shown.points[rows])) for rows in (FACE_ROWS, f.LIP_ROWS)]
         if both[0] >= 0.5:
             return both[0], both[1]
     return None

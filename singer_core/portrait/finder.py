@@ -1,7 +1,8 @@
-"""Finds the faces of a picture with two small networks that ship with the pack.
+"""Finds the faces of a picture with three small networks that ship with the pack.
 
 The detector looks at the whole picture and says where faces are. The pointer looks at a cut around each one
-three times, upright from the second on, and gives the points that SINGER reads, and its confidence.
+three times, upright from the second on, and gives the points that SINGER reads, and its confidence. A second
+pointer looks at the mouth, closer, and gives the lips once more.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ SHIPPED = Path(__file__).with_name("finder.safetensors")
 
 READ = tuple(dict.fromkeys((*SILHOUETTE, *LIPS, *FIVE)))  # the points that anything here reads
 DETECTOR_SIDE, DETECTOR_STRIDE = 192, 8
-CUT_SIDE = 128
 LOOKS = 3
-MARGIN = 1.5  # side of a cut over the larger side of the face
-CANDIDATE, CONFIDENT = 0.25, 0.5  # scores from which the detector's and the pointer's word counts
+CUT_SIDE, MOUTH_SIDE = 128, 64  # pixels
+MARGIN, MOUTH_MARGIN = 1.5, 1.6  # side of a cut over the larger side of the face, of the lips
+EYES, CORNERS = (READ.index(FIVE[0]), READ.index(FIVE[1])), (LIPS.index(FIVE[3]), LIPS.index(FIVE[4]))
+LIP_ROWS = [READ.index(i) for i in LIPS]
+CANDIDATE, CONFIDENT = 0.25, 0.95  # scores from which the detector's and the pointer's word counts
 APART = 0.5  # of their larger side, by which two faces' middles differ at least
 
 
@@ -124,27 +127,23 @@ class Detector(nn.Module):
 
 
 class Pointer(nn.Module):
-    """Where a face's points are in a cut around it.
+    """Where `count` points are in a cut around a face or mouth, `side` pixels square.
 
-    x        (b, 3, 128, 128) in [-1, 1]
-    returns  (r, b, len(READ), 2): points in [-1, 1] of the cut, better after every round, and (b,): logit
+    x        (b, 3, side, side) in [-1, 1]
+    returns  (r, b, count, 2): points in [-1, 1] of the cut, better after every round, and (b,): logit
              that there is a face at all
     """
 
     def __init__(
-        self,
-        widths: tuple[int, ...] = (16, 32, 48, 64, 96),
-        detail: int = 16,
-        hidden: int = 64,
-        rounds: int = 2,
+        self, count: int, side: int, widths: tuple[int, ...], detail: int, hidden: int, rounds: int
     ) -> None:
         super().__init__()
         self.stages = _stages(widths)
-        flat = widths[-1] * (CUT_SIDE >> len(widths)) ** 2
-        self.first = nn.Linear(flat, 2 * len(READ) + 1)
+        flat = widths[-1] * (side >> len(widths)) ** 2
+        self.first = nn.Linear(flat, 2 * count + 1)
         self.detail = nn.Conv2d(widths[1], detail, 1)
         self.rounds = nn.ModuleList(
-            nn.Sequential(nn.Linear(detail * len(READ), hidden), nn.ReLU(), nn.Linear(hidden, 2 * len(READ)))
+            nn.Sequential(nn.Linear(detail * count, hidden), nn.ReLU(), nn.Linear(hidden, 2 * count))
             for _ in range(rounds)
         )
 
@@ -152,20 +151,23 @@ class Pointer(nn.Module):
         x = fine = self.stages[1](self.stages[0](x))
         for stage in self.stages[2:]:
             x = stage(x)
-        first, logit = self.first(x.flatten(1)).split((2 * len(READ), 1), dim=1)
+        answer = self.first(x.flatten(1))
+        first, logit = answer[:, :-1], answer[:, -1]
         found, detail = [first.unflatten(1, (-1, 2))], self.detail(fine)
         for mend in self.rounds:  # what the picture shows at the points tells how far they are off
             seen = F.grid_sample(detail, found[-1].detach()[:, :, None], align_corners=False)
             found.append(found[-1] + mend(seen.flatten(1)).unflatten(1, (-1, 2)))
-        return torch.stack(found), logit[:, 0]
+        return torch.stack(found), logit
 
 
 class Finder(nn.Module):
-    """Both networks, as they lie in one file."""
+    """All networks, as they lie in one file."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.detector, self.pointer = Detector(), Pointer()
+        self.detector = Detector()
+        self.pointer = Pointer(len(READ), CUT_SIDE, (16, 32, 48, 64, 96), detail=16, hidden=64, rounds=2)
+        self.lips = Pointer(len(LIPS), MOUTH_SIDE, (8, 16, 24, 24), detail=8, hidden=16, rounds=1)
 
 
 def load_finder(path: Path) -> Finder:
@@ -178,7 +180,7 @@ def load_finder(path: Path) -> Finder:
 @torch.inference_mode()
 def find_faces(image: Image.Image, finder: Finder) -> list[FoundFace]:
     """All faces of an upright RGB picture, from left to right."""
-    found = [point(image, cut, finder.pointer) for cut in candidates(image, finder.detector)]
+    found = [point(image, cut, finder) for cut in candidates(image, finder.detector)]
     found.sort(key=lambda face: -face.confidence)
     kept: list[FoundFace] = []
     for face in found:
@@ -208,26 +210,38 @@ def candidates(image: Image.Image, detector: Detector) -> list[Cut]:
     return found
 
 
-def point(image: Image.Image, cut: Cut, pointer: Pointer) -> FoundFace:
+def point(image: Image.Image, cut: Cut, finder: Finder) -> FoundFace:
     """The face in a cut: every look tells how it lies, the next one is upright and better placed."""
     for _ in range(LOOKS):
-        points, logit = pointer(_pixels(cut.of(image)))
+        points, logit = finder.pointer(_pixels(cut.of(image)))
         found = cut.to_picture(points[-1, 0])
-        cut = upright(found)
+        cut = around_face(found)
+    mouth = around_mouth(found)
+    lips, _ = finder.lips(_pixels(mouth.of(image, MOUTH_SIDE)))
+    found[LIP_ROWS] = mouth.to_picture(lips[-1, 0])
     mesh = found.mean(0).repeat(POINTS, 1)
     mesh[list(READ)] = found
     return FoundFace(FaceLandmarks(mesh), float(logit.sigmoid()))
 
 
-def upright(points: Tensor) -> Cut:
-    """The cut around a face, turned so that its eyes lie level; points (len(READ), 2) in pixels."""
-    eyes = points[[READ.index(FIVE[0]), READ.index(FIVE[1])]]
-    across = (eyes[1] - eyes[0]).tolist()
+def around_face(points: Tensor) -> Cut:
+    """The cut around a face, upright; points (len(READ), 2) in pixels."""
+    return _upright(points, EYES, MARGIN)
+
+
+def around_mouth(points: Tensor) -> Cut:
+    """The cut around a face's mouth, its corners level; points (len(READ), 2) in pixels."""
+    return _upright(points[LIP_ROWS], CORNERS, MOUTH_MARGIN)
+
+
+def _upright(points: Tensor, level: tuple[int, int], margin: float) -> Cut:
+    """The cut around points (n, 2), turned so that two of them lie level."""
+    across = (points[level[1]] - points[level[0]]).tolist()
     angle = math.atan2(across[1], across[0])
     turned = Cut(0.0, 0.0, 2.0, angle).to_cut(points)
     low, high = turned.amin(0), turned.amax(0)
     x, y = Cut(0.0, 0.0, 2.0, angle).to_picture((low + high) / 2).tolist()
-    return Cut(x, y, float((high - low).max()) * MARGIN, angle)
+    return Cut(x, y, float((high - low).max()) * margin, angle)
 
 
 def _pixels(image: Image.Image) -> Tensor:

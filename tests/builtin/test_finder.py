@@ -46,6 +46,13 @@ def test_cuts_with_a_face_show_its_points_and_others_lie_beside_it(people):
             assert math.hypot(cut.x - x, cut.y - y) > b.CLEAR * side
 
 
+def test_cuts_around_mouths_show_the_lips(people):
+    pictures, points, faces = b.Scenes(people, 0).mouths(8)
+    assert pictures.shape == (8, 3, f.MOUTH_SIDE, f.MOUTH_SIDE) and faces.all()
+    assert points.shape == (8, len(f.LIPS), 2) and points.abs().max() < 1
+    assert 0.8 < points[..., 0].amax(1).sub(points[..., 0].amin(1)).mean() < 1.6
+
+
 def test_scenes_say_where_their_faces_are(people):
     pictures, boxes = b.Scenes(people, 1).whole(12)
     assert pictures.shape[-1] == f.DETECTOR_SIDE
@@ -97,13 +104,17 @@ def test_pictures_without_a_face_come_from_the_folder_every_13th_for_judging(tmp
         b.pictures_in(tmp_path / "none", held_out=False)
 
 
-def test_what_was_taken_for_a_face_is_shown_again(people, monkeypatch):
+@pytest.mark.parametrize(("offset", "remembered"), [(0, 3), (300, 6)])  # on somebody's face, and beside it
+def test_what_was_taken_for_a_face_is_shown_again(people, monkeypatch, offset, remembered):
     scenes = b.Scenes(people, 2, [Image.new("RGB", (90, 80), (0, 200, 0))])
-    fooled = f.FoundFace(f.FaceLandmarks(torch.rand(f.POINTS, 2) * 60 + 20), 0.9)
+    fooled = f.FoundFace(f.FaceLandmarks(torch.rand(f.POINTS, 2) * 60 + 20 + offset), 0.9)
     monkeypatch.setattr(f, "candidates", lambda image, detector: [f.Cut(90.0, 90.0, 60.0)])
-    monkeypatch.setattr(f, "point", lambda image, cut, pointer: fooled)
+    monkeypatch.setattr(f, "point", lambda image, cut, finder: fooled)
     finder = f.Finder()
     scenes.look_for_mistakes(finder, count=3)
-    assert len(scenes.mistakes) == 3 and finder.training
-    whole, cut = scenes.mistakes[0]
-    assert whole.size == (f.DETECTOR_SIDE,) * 2 and cut.size == (f.CUT_SIDE,) * 2
+    assert len(scenes.mistakes) == remembered and finder.training
+    assert sum(len(mistake.boxes) for mistake in scenes.mistakes) == remembered - 3
+    mistake = scenes.mistakes[1]
+    assert mistake.picture.size == (f.DETECTOR_SIDE,) * 2 and mistake.cut.size == (f.CUT_SIDE,) * 2
+    for box in mistake.boxes:  # the drawn people's faces are about half of their pictures
+        assert all(0.2 * f.DETECTOR_SIDE < value < 0.8 * f.DETECTOR_SIDE for value in box)

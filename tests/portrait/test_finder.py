@@ -48,7 +48,7 @@ def test_an_upright_cut_has_level_eyes_and_the_face_in_its_middle(degrees):
     left, right = (f.READ.index(FIVE[i]) for i in (0, 1))
     points[left], points[right] = torch.tensor([10.0, 20.0]), torch.tensor([40.0, 20.0])
     points = f.Cut(300.0, 300.0, 2.0, math.radians(degrees)).to_picture(points)
-    seen = f.upright(points).to_cut(points)
+    seen = f.around_face(points).to_cut(points)
     across = (seen[right] - seen[left]).tolist()
     assert across[0] > 0 and across[1] == pytest.approx(0, abs=1e-4)
     torch.testing.assert_close(seen.amin(0), -seen.amax(0), atol=1e-4, rtol=0)
@@ -83,20 +83,20 @@ def test_candidates_are_the_peaks_of_the_score_in_pixels_of_the_picture():
 
 def test_one_face_seen_twice_is_one_and_doubtful_ones_are_none(monkeypatch):
     faces = {
-        10.0: (0.9, torch.rand(f.POINTS, 2) * 40),
-        11.0: (0.8, torch.rand(f.POINTS, 2) * 40),
-        12.0: (0.7, torch.rand(f.POINTS, 2) * 90 + 200),
+        10.0: (0.99, torch.rand(f.POINTS, 2) * 40),
+        11.0: (0.98, torch.rand(f.POINTS, 2) * 40),
+        12.0: (0.97, torch.rand(f.POINTS, 2) * 90 + 200),
         13.0: (0.3, torch.rand(f.POINTS, 2) * 90 + 600),
     }
 
-    def point(image, cut, pointer):
+    def point(image, cut, finder):
         confidence, points = faces[cut.x]
         return f.FoundFace(f.FaceLandmarks(points), confidence)
 
     monkeypatch.setattr(f, "candidates", lambda image, detector: [f.Cut(x, 0, 9) for x in faces])
     monkeypatch.setattr(f, "point", point)
     found = f.find_faces(Image.new("RGB", (64, 64)), f.Finder().eval())
-    assert [face.confidence for face in found] == [0.9, 0.7]  # from left to right
+    assert [face.confidence for face in found] == [0.99, 0.97]  # from left to right
 
 
 def share(first: np.ndarray, second: np.ndarray) -> float:
