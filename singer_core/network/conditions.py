@@ -159,7 +159,7 @@ class ClipConditions:
         base = None if self.reference is None else self.reference.base
         if base is None:
             return v
-        share = noise_shares().to(v)[torch.as_tensor(timestep, device=v.device).long()]
+        share = noise_shares(v.device).to(v)[torch.as_tensor(timestep, device=v.device).long()]
         return v - share.view(-1, 1, 1, 1) * self._to_who_sees(base.to(v).repeat_interleave(self.frames, 0))
 
     def _to_who_sees(self, portrait: Tensor) -> Tensor:
@@ -168,14 +168,14 @@ class ClipConditions:
         return torch.cat([portrait if branch.portrait else unseen for branch in self.branches])
 
 
-def noise_shares() -> Tensor:
+def noise_shares(device: torch.device | None = None) -> Tensor:
     """How much noise noisy latents hold at each training time step, (1000,), the last of them nothing else.
 
     Of the schedule `scaled_linear` with zero terminal signal (Lin et al. 2024, "Common diffusion noise
     schedules and sample steps are flawed", algorithm 1).
     """
     first, last = constants.BETA_START**0.5, constants.BETA_END**0.5
-    betas = torch.linspace(first, last, constants.TRAIN_TIMESTEPS, dtype=torch.float64) ** 2
+    betas = torch.linspace(first, last, constants.TRAIN_TIMESTEPS, dtype=torch.float32, device=device) ** 2
     signal = (1 - betas).cumprod(0).sqrt()
     signal = (signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])
     return (1 - signal**2).sqrt()

@@ -22,7 +22,7 @@ def test_the_last_time_step_is_pure_noise_and_the_first_as_before_the_rescaling(
 
 def test_shares_of_noise_are_those_of_the_scheduler():
     expected = (1 - ddim("scaled_linear", 1).alphas_cumprod).sqrt()
-    torch.testing.assert_close(noise_shares().float(), expected, atol=2e-6, rtol=1e-4)
+    torch.testing.assert_close(noise_shares(), expected, atol=2e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
