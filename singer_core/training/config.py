@@ -110,6 +110,7 @@ class TrainConfig:
     )
     lora_rank: int = count(16, "Rank of the factors.")
     lora_motion: bool = setting(False, "Whether motion modules get factors too.")
+    sampled_steps: int = amount(0, "Train at the time steps of a sampler of so many steps alone; 0 = at all.")
     distilled_steps: int = count(2, "Steps that the student takes for a clip.")
     teacher_steps: int = count(20, "Steps of the teacher, a multiple of them.")
     reference_scale: float = amount(

@@ -99,7 +99,12 @@ def draw(config: TrainConfig, shape: tuple[int, ...], numbers: range, forward: i
 
 
 def _timestep(config: TrainConfig, number: int) -> Tensor:
-    """Uniform over 0..999; except for the authors' recipe, successive samples are spread evenly over it."""
+    """Uniform over 0..999; except for the authors' recipe, successive samples are spread evenly over it.
+
+    Or the next of those that a sampler of `sampled_steps` visits.
+    """
+    if config.sampled_steps:
+        return ddim(config.noise_schedule, config.sampled_steps).timesteps[number % config.sampled_steps]
     if config.recipe == "authors":
         return torch.randint(constants.TRAIN_TIMESTEPS, (), generator=seeded(config.seed, "time", number))
     first = torch.rand((), generator=seeded(config.seed, "time"), dtype=torch.float64)

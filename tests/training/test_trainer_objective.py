@@ -174,6 +174,12 @@ def test_time_steps_of_successive_samples_cover_the_range_evenly(tmp_path):
     assert int(times.min()) >= 0 and int(times.max()) <= 999
 
 
+def test_training_may_keep_to_the_time_steps_that_are_sampled(tmp_path):
+    run = config(tmp_path, sampled_steps=2)
+    times = draw(run, (run.frames, 4, 2, 2), range(7, 11), 0).timesteps
+    assert times.tolist() == [499, 999, 499, 999]
+
+
 def test_authors_train_audio_and_motion_modules_audio_projection_and_msm_gate(tmp_path):
     """numerics section 17, by the published names; motion modules that never run do not exist here."""
     run = config(tmp_path, recipe="authors", trainable="adapter")
