@@ -1,6 +1,6 @@
 """Does the measure of singing put models in the right order? Held-out people sing held-out songs five ways:
 
-    drawn       the true frames themselves
+    true        the true frames themselves
     full        the built-in model
     flat        the same with one gain for all bands of the MSM, their mean, and without SFM
     bare        the same with neither: the audio tokens lose the scale that the gains gave them, too

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import comfy.model_management as mm
 import comfy.utils
 import torch
-from comfy.audio_encoders.audio_encoders import load_audio_encoder_from_sd
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import Input, io
 from torch import Tensor, nn
@@ -102,6 +101,8 @@ class SingerAudioEncoderLoader(io.ComfyNode):
     @classmethod
     @needs_library
     def execute(cls, audio_encoder: str) -> io.NodeOutput:
+        from comfy.audio_encoders.audio_encoders import load_audio_encoder_from_sd  # many files of core's
+
         path = folders.path_with(ENCODER, audio_encoder)
         loaded = load_audio_encoder_from_sd(comfy.utils.load_torch_file(path, safe_load=True))
         if loaded is None:

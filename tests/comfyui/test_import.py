@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mimetypes
 import os
 import subprocess
 import sys
@@ -79,7 +80,8 @@ def seen(core, comfy_folder) -> dict[str, Any]:
 
 
 def test_loading_connects_to_nothing_and_reads_no_file_but_its_own(seen):
-    assert seen["opened"] == []
+    kinds = set(mimetypes.knownfiles)  # core looks pictures up by them, for its own `Load Image` too
+    assert set(seen["opened"]) <= kinds
     assert not {"socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.mkdir"} & set(seen["calls"])
     assert [name for name in seen["modules"] if name != "singer_core"] == [str(PACK).replace(".", "_x_")]
 
@@ -91,7 +93,7 @@ def test_loading_is_quick(seen, comfy_folder):
 
 def test_the_pack_loads_with_cores_own_requirements_alone(core, comfy_folder):
     ours = ("diffusers", "pywt", "imageio_ffmpeg", "librosa", "onnx", "onnxruntime", "matplotlib")
-    assert len(loaded(comfy_folder, blocked=ours)["nodes"]) == 20
+    assert len(loaded(comfy_folder, blocked=ours)["nodes"]) == 22
 
 
 def test_the_model_runs_on_the_packages_of_requirements(core, comfy_folder):
