@@ -209,8 +209,9 @@ def test_accelerate_shares_jobs_and_sections_out_and_gives_the_bytes_of_one_proc
     """Through `accelerate launch` itself, as the help says."""
     pytest.importorskip("accelerate", reason="accelerate is not installed: pip install accelerate")
     song = {"set": {"clip_frames": 4, "overlap": 2}, "mode": "enhanced"}
-    lines = [jobs.job(f"{number}.mp4", seed=number) for number in range(3)]
-    path = jobs(*lines, jobs.job("sections.mp4", "long", sections=True, **song))
+    anew = {"keep_clips": False}
+    lines = [jobs.job(f"{number}.mp4", seed=number, **anew) for number in range(3)]
+    path = jobs(*lines, jobs.job("sections.mp4", "long", sections=True, **song, **anew))
     script = tmp_path / "program" / "batch.py"
     script.parent.mkdir()
     script.write_text(PROGRAM)
@@ -235,5 +236,5 @@ def test_accelerate_shares_jobs_and_sections_out_and_gives_the_bytes_of_one_proc
     assert [job["process"] for job in report["jobs"]] == [0, 0, 1, 1]
     assert report["done"] == 4
     assert probe_video(tmp_path / "out" / "sections.mp4").frames == 30
-    assert not list((tmp_path / "work").iterdir())
+    assert not (tmp_path / "work").exists()
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ["jobs.jsonl", "jobs.report.json"]
