@@ -19,6 +19,7 @@ from torch import Tensor
 from singer_core.portrait import finder as f
 from singer_core.portrait.image import to_tensor
 from singer_core.portrait.landmarks import LIPS, SILHOUETTE
+from singer_core.portrait.masks import overlap
 from singer_core.weights import save_weights
 
 from .faces import JUDGED, read_entries
@@ -370,15 +371,6 @@ def box_of(points: NDArray[np.float32] | Tensor) -> tuple[float, float, float, f
     """left, top, right, bottom of points (n, 2)."""
     found = torch.as_tensor(points)
     return (*found.amin(0).tolist(), *found.amax(0).tolist())
-
-
-def overlap(first: tuple[float, ...], second: tuple[float, ...]) -> float:
-    """Intersection over union of two boxes."""
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    both = max(width, 0.0) * max(height, 0.0)
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
-    return both / (sum(areas) - both)
 
 
 def judge_finder(

@@ -40,7 +40,6 @@ from .reader import FaceReader
 from .world import Identity, Performance, Show, Song, measured_opening
 
 DEMO = BUILT_IN
-REGIONS = ("skin", "hair", "background")
 LAGS = range(-5, 6)  # frames
 REST_MARGIN = 2  # frames at either end of a rest in which the lips still close or get ready
 LIKENESS_SECONDS = (1, 3, 5)

@@ -15,12 +15,11 @@ from torch import Tensor
 from singer_core import constants
 from singer_core.audio.waveform import Waveform, read_audio, to_mono
 from singer_core.evaluation.settings import Files
-from singer_core.portrait.image import to_tensor
 from singer_core.portrait.portrait import Portrait
 from singer_core.settings import SongSettings
 
 from .library import needs_library, progress_bar
-from .sockets import FaceLandmarksType, Landmarks, SingerPortraitType, to_waveform, widget
+from .sockets import FaceLandmarksType, Landmarks, SingerPortraitType, to_image, to_waveform, widget
 
 if TYPE_CHECKING:
     from singer_core.evaluation.footage import Footage
@@ -118,7 +117,7 @@ class SingerEvaluate(io.ComfyNode):
         )
         found = evaluate(material, progress_bar())
         text = report_text(found)
-        plots = to_tensor(poster(found)).permute(1, 2, 0)[None]
+        plots = to_image(poster(found))
         return io.NodeOutput(text, plots, ui=ui.PreviewText(text))
 
 

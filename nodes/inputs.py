@@ -9,9 +9,10 @@ import folder_paths
 from comfy_api.latest import io
 
 from singer_core.demo import files
-from singer_core.portrait.image import read_picture, to_tensor
+from singer_core.portrait.image import read_picture
 
 from .library import needs_library
+from .sockets import to_image
 
 SAMPLE = "sample portrait"
 
@@ -50,8 +51,7 @@ class SingerPictureLoader(io.ComfyNode):
     @classmethod
     @needs_library
     def execute(cls, image: str) -> io.NodeOutput:
-        pixels = to_tensor(read_picture(path_of(image)).image)
-        return io.NodeOutput(pixels.permute(1, 2, 0)[None])  # C H W -> 1 H W C
+        return io.NodeOutput(to_image(read_picture(path_of(image)).image))
 
 
 def path_of(name: str) -> Path:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from singer_core.portrait.identity import embed_face, load_identity
-from singer_core.portrait.image import Picture, from_tensor, to_picture, to_tensor
+from singer_core.portrait.image import Picture, from_tensor, to_picture
 from singer_core.portrait.landmarks import FaceLandmarks, SeveralFacesError
 from singer_core.portrait.masks import MaskOptions
 from singer_core.portrait.portrait import Portrait, prepare_portrait
@@ -22,7 +22,15 @@ from singer_core.settings import PortraitSettings
 
 from . import folders
 from .library import needs_library
-from .sockets import FaceLandmarksType, FoundFace, Landmarks, SingerIdentity, SingerPortraitType, widget
+from .sockets import (
+    FaceLandmarksType,
+    FoundFace,
+    Landmarks,
+    SingerIdentity,
+    SingerPortraitType,
+    to_image,
+    widget,
+)
 
 
 class SingerIdentityLoader(io.ComfyNode):
@@ -130,15 +138,10 @@ class SingerPortrait(io.ComfyNode):
         try:
             portrait = portrait_of(picture, (height, width), face, identity_model, crop, margin, lip_height)
         except SeveralFacesError as error:
-            shown = _image(numbered(picture.image, error.faces))
+            shown = to_image(numbered(picture.image, error.faces))
             return io.NodeOutput(None, None, ui=ui.PreviewImage(shown, cls=cls), block_execution=str(error))
-        overview = _image(overlay(portrait))
+        overview = to_image(overlay(portrait))
         return io.NodeOutput(portrait, overview, ui=ui.PreviewImage(overview, cls=cls))
-
-
-def _image(image: Image.Image) -> Tensor:
-    """An IMAGE (1, H, W, 3)."""
-    return to_tensor(image).permute(1, 2, 0)[None]  # C H W -> 1 H W C
 
 
 def _side(name: str, tooltip: str) -> io.Input:

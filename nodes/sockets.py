@@ -19,9 +19,11 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, TypedDict, get_arg
 
 import numpy as np
 from comfy_api.latest import Input, io
+from PIL import Image
 from torch import Tensor
 
 from singer_core.audio.waveform import Waveform, check_waveform
+from singer_core.portrait.image import to_tensor
 from singer_core.render.run import SongConditions
 from singer_core.settings import typed_fields
 
@@ -119,6 +121,11 @@ class Landmarks(TypedDict):
 
     frames: list[list[FoundFace]]
     image_size: tuple[int, int]
+
+
+def to_image(picture: Image.Image) -> Tensor:
+    """A picture as core's IMAGE, (1, H, W, 3) in [0, 1]."""
+    return to_tensor(picture).permute(1, 2, 0)[None]  # C H W -> 1 H W C
 
 
 def to_waveform(audio: Input.Audio | None, socket: str) -> Waveform:

@@ -12,13 +12,12 @@ from comfy_api.latest import io
 from singer_core import constants
 from singer_core.audio.features import AudioFeatures
 from singer_core.evaluation.song_plot import band_picture
-from singer_core.portrait.image import to_tensor
 from singer_core.render.sampler import SpectralWeighting
 from singer_core.settings import BandGains, MsmInput, MsmScale, SingerOptions
 
 from .library import needs_library
 from .model import options_of, with_options
-from .sockets import SingerAudio, widget
+from .sockets import SingerAudio, to_image, widget
 
 AS_TRAINED = "as trained"  # keeps how the model is run
 WAVELETS = ["haar", "db2", "db4", "sym4", "coif1", "bior2.2"]
@@ -140,7 +139,7 @@ class SingerSpectralPlot(io.ComfyNode):
             )
         shown = singer_audio.features[first_frame : min(first_frame + length, frames)]
         picture = band_picture(shown, first_frame, None if model is None else _expected_gains(model))
-        return io.NodeOutput(to_tensor(picture).permute(1, 2, 0)[None])  # C H W -> 1 H W C
+        return io.NodeOutput(to_image(picture))
 
 
 def _choice(field: str, id: str, values: Sequence[str]) -> io.Input:

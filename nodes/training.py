@@ -25,7 +25,6 @@ from singer_core.audio.front_end import choose_front_end
 from singer_core.network.checkpoint import Checkpoint, open_checkpoint
 from singer_core.portrait.detection import DetectedFace
 from singer_core.portrait.identity import COLOUR_IDENTITY_WIDTH
-from singer_core.portrait.image import to_tensor
 from singer_core.settings import SamplingSettings, SingerOptions
 from singer_core.training.checkpoints import check_length, export_newest
 from singer_core.training.config import TrainConfig, from_mapping
@@ -37,7 +36,7 @@ from . import folders
 from .audio import hearing
 from .library import needs_library
 from .portrait import IdentityModel, points_of
-from .sockets import FaceDetectionType, FoundFace, SingerIdentity, widget
+from .sockets import FaceDetectionType, FoundFace, SingerIdentity, to_image, widget
 
 if TYPE_CHECKING:
     from comfy.audio_encoders.audio_encoders import AudioEncoderModel
@@ -249,8 +248,7 @@ def train(data: Path, lesson: Lesson, preparation: Preparation) -> tuple[str, Te
     with torch.inference_mode(False):  # in which core runs nodes, and which knows no gradients
         _learn(config)
     export_newest(config, start, target, {RUN: run})
-    plot = to_tensor(loss_picture(config.output / LOG))
-    return str(target), plot.permute(1, 2, 0)[None]  # C H W -> 1 H W C
+    return str(target), to_image(loss_picture(config.output / LOG))
 
 
 def _learn(config: TrainConfig) -> None:

@@ -8,6 +8,7 @@ their softness is relative to the frame.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,6 +74,15 @@ def bounding_box(points: NDArray[np.float32]) -> Box:
     left, top = np.round(points.min(axis=0)).astype(int)
     right, bottom = np.round(points.max(axis=0)).astype(int)
     return int(left), int(top), int(right), int(bottom)
+
+
+def overlap(one: Sequence[float], other: Sequence[float]) -> float:
+    """Intersection over union of two boxes."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    both = max(width, 0.0) * max(height, 0.0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return both / max(sum(areas) - both, 1e-9)
 
 
 def expand_box(box: Box, ratio: float, size: tuple[int, int], min_height: float = 0.0) -> Box:

@@ -11,10 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from ..portrait.detection import DetectedFace
-from ..portrait.masks import bounding_box
+from ..portrait.masks import Box, bounding_box, overlap
 
 FindFaces = Callable[[Image.Image], Sequence[DetectedFace]]
-Box = np.ndarray  # (4,) left, top, right, bottom in pixels
 
 GRID = 16  # side of the pictures by which cuts are seen
 CUT = 0.1  # mean change of their levels in [0, 1] from one frame to the next, at a cut
@@ -115,27 +114,15 @@ def _has_rival(faces: Sequence[DetectedFace]) -> bool:
 
 def _is_same(one: DetectedFace, other: DetectedFace) -> bool:
     """Whether two looks at successive pictures show one person."""
-    if _overlap(_face(one), _face(other)) < SAME_PLACE:
+    if overlap(_face(one), _face(other)) < SAME_PLACE:
         return False
     if one.identity is None or other.identity is None:
         return True
     return float(torch.cosine_similarity(one.identity, other.identity, dim=0)) >= SAME_PERSON
 
 
-def _overlap(one: Box, other: Box) -> float:
-    """Intersection over union."""
-    both = np.stack([one, other])
-    shared = _area(np.concatenate([both[:, :2].max(0), both[:, 2:].min(0)]))
-    return shared / max(_area(one) + _area(other) - shared, 1e-9)
-
-
-def _area(box: Box) -> float:
-    width, height = box[2:] - box[:2]
-    return float(max(width, 0) * max(height, 0))
-
-
 def _face(face: DetectedFace) -> Box:
-    return np.array(bounding_box(face.landmarks.silhouette), float)
+    return bounding_box(face.landmarks.silhouette)
 
 
 def _extent(group: list[int], seen: list[int], edges: list[int]) -> range:
