@@ -4,9 +4,7 @@ Every clip is a run of its own for core, so any guider, sampler, schedule and pa
 latents grows with the song. The loop over the clips is the library's.
 
 Finished clips lie on disk, so that a song that was cancelled goes on where it stopped, and a changed one
-renders what hears the change. A run is told by its content wherever that can be read: the model's file and
-options, conditions, noise, sampler, VAE. What holds more than data, such as a patched model, is told by a
-name that it is given here for as long as it lives: ComfyUI keeps it between two runs of the same graph.
+renders what hears the change.
 """
 
 from __future__ import annotations
@@ -15,9 +13,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
-import os
-import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,12 +22,10 @@ import comfy.utils
 import latent_preview
 import torch
 from comfy.controlnet import ControlBase
-from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import WrappersMP
-from comfy.samplers import KSAMPLER, CFGGuider, Sampler
+from comfy.samplers import CFGGuider, Sampler
 from comfy.sd import VAE
 from comfy_api.latest import Input, io
-from torch import Tensor, nn
+from torch import Tensor
 
 from singer_core.marks import Take, chosen, listed, read_takes
 from singer_core.render.clips import Clip
@@ -39,7 +33,7 @@ from singer_core.render.conditioning import own_part
 from singer_core.render.run import SongConditions
 from singer_core.render.seams import Held, shared_noise_rows, steadied
 from singer_core.render.song import Carry, FinishedClip, plan_song, render_song, rest_at
-from singer_core.render.store import FORMAT, ClipStore, chained, clean, fingerprint, work_folder
+from singer_core.render.store import ClipStore
 from singer_core.render.takes import (
     Known,
     freedom,
@@ -54,16 +48,15 @@ from singer_core.render.takes import (
 from singer_core.settings import OFFICIAL, SingerOptions
 
 from .conditioning import encode_references
+from .keys import has_rows, kept_clips
 from .library import needs_library
-from .model import REFERENCE, condition_run, load_singer
-from .samplers import ClipNoise, SplitGuider
-from .sockets import SONG, STAND_IN, Cond, Conds, Noise, find_song, first_of, widget
+from .samplers import ClipNoise
+from .sockets import SONG, Cond, Conds, Noise, find_song, first_of, widget
 
 logger = logging.getLogger(__name__)
 
 # Options of the library that say how a song is cut and held steady.
 FORM = ("clip_frames", "motion_frames", "overlap", "clip_noise", "hold_colours", "reanchor")
-NAME = "singer_name"  # attribute under which an object keeps its name
 
 
 class SingerSampler(io.ComfyNode):
@@ -199,7 +192,7 @@ def sample_song(
 
     asked = None if finished_only else functools.partial(run.sample, drawn, int(noise.seed), report, None)
     carry = functools.partial(_carry, song, vae, options.hold_colours)
-    given = (sigmas, options, None if _has_rows(run.mask, run.frames) else run.mask)
+    given = (sigmas, options, None if has_rows(run.mask, run.frames) else run.mask)
     parts = (run.own(clip, drawn, int(noise.seed)) for clip in plan)
     store = kept_clips(guider, sampler, vae, given, run.frames, parts) if keep_clips else None
     with _conditions_kept(guider), store or contextlib.nullcontext() as kept:
@@ -249,7 +242,7 @@ class _Run:
         """What a clip has of its own, for its key."""
         conds = [cond for part in self.conds.values() for cond in part]
         given = [self.whole, self.mask, *(value for cond in conds for value in cond.values())]
-        cut = [_rows(value, self.rows(clip), self.frames) for value in given if _has_rows(value, self.frames)]
+        cut = [_rows(value, self.rows(clip), self.frames) for value in given if has_rows(value, self.frames)]
         heard = own_part(self.song.audio, self.song.weights, self.options, clip)
         return seed + clip.index, drawn[clip.index], heard, cut
 
@@ -467,102 +460,4 @@ def _cut_control(
 
 
 def _rows(value: Any, rows: Tensor, frames: int) -> Any:
-    return value[rows.to(value.device)] if _has_rows(value, frames) else value
-
-
-def _has_rows(value: Any, frames: int) -> bool:
-    return isinstance(value, Tensor) and value.ndim > 1 and len(value) == frames
-
-
-@contextlib.contextmanager
-def kept_clips(
-    guider: CFGGuider,
-    sampler: Sampler,
-    vae: VAE | None,
-    given: tuple[object, ...],
-    frames: int,
-    parts: Iterable[object],
-) -> Iterator[ClipStore]:
-    """The store of a run.
-
-    given   what else all clips share: tensors, numbers, texts, dataclasses
-    frames  of the run; tensors of the guider with so many rows are no part of what clips share
-    parts   what each clip has of its own
-    """
-    root = work_folder()
-    run = (_guider(guider, frames), _sampler(sampler), _vae(vae))
-    shared = fingerprint(FORMAT, "ComfyUI", torch.__version__, run, given)
-    with ClipStore(root, shared, chained(shared, parts)) as store:
-        clean(root)  # now that one's own is in use
-        yield store
-
-
-def _guider(guider: CFGGuider, frames: int) -> str:
-    """Content of a guider with its model and what all clips share of its conditions, else its name."""
-    if type(guider) not in (CFGGuider, SplitGuider):
-        return _named(guider)
-    model = _model(guider.model_patcher)
-    conds = {name: [_cond(cond, frames) for cond in part] for name, part in guider.original_conds.items()}
-    scales = {name: value for name, value in vars(guider).items() if isinstance(value, (int, float))}
-    try:
-        return fingerprint(type(guider).__name__, scales, model, guider.model_options, conds)
-    except TypeError:  # patches, ControlNets, hooks: no plain data
-        return _named(guider)
-
-
-def _model(patcher: ModelPatcher) -> object:
-    """The file of an unpatched model of ours; anything else has no content that could be read."""
-    made = patcher.cached_patcher_init
-    touched = (
-        patcher.patches,
-        patcher.object_patches,
-        patcher.weight_wrapper_patches,
-        patcher.hook_patches,
-        patcher.injections,
-        *(reference.patches for reference in patcher.get_additional_models_with_key(REFERENCE)),
-    )
-    wrappers = {kind: keys for kind, keys in patcher.wrappers.items() if any(keys.values())}
-    own = {WrappersMP.SAMPLER_SAMPLE: {"singer": [condition_run]}}
-    callbacks = [call for keys in patcher.callbacks.values() for calls in keys.values() for call in calls]
-    if made is None or made[0] is not load_singer or any(touched) or wrappers != own or callbacks:
-        return object()  # no fingerprint: the guider goes by its name
-    path, options, dtype = made[1]
-    state = os.stat(path)
-    return str(path), state.st_size, state.st_mtime_ns, options, dtype
-
-
-def _cond(cond: Cond, frames: int) -> Cond:
-    kept = {key: value for key, value in cond.items() if not _has_rows(value, frames)}
-    kept.pop("uuid", None)  # drawn anew for every guider
-    if SONG in kept:
-        heard = bool(cond["cross_attn"].any())  # of the stand-in, which is another for every song
-        kept |= {STAND_IN: None, "cross_attn": heard}
-        kept[SONG] = (kept[SONG].portrait, kept[SONG].references, kept[SONG].brighten)
-    return kept
-
-
-def _sampler(sampler: Sampler) -> object:
-    if type(sampler) is not KSAMPLER:
-        return _named(sampler)
-    function = sampler.sampler_function
-    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
-    if "<" in name or not name.strip("."):  # made inside a function: its variables are part of it
-        return _named(sampler)
-    try:
-        return name, fingerprint(sampler.extra_options, sampler.inpaint_options)
-    except TypeError:
-        return _named(sampler)
-
-
-def _vae(vae: VAE | None) -> str | None:
-    if vae is None:
-        return None
-    network = getattr(vae, "first_stage_model", None)
-    return fingerprint(network) if isinstance(network, nn.Module) else _named(vae)
-
-
-def _named(thing: object) -> str:
-    """A name that no other object has or had."""
-    if not hasattr(thing, NAME):
-        setattr(thing, NAME, uuid.uuid4().hex)
-    return getattr(thing, NAME)
+    return value[rows.to(value.device)] if has_rows(value, frames) else value

@@ -561,6 +561,10 @@ class RenderSettings(SingerSettings):
     longest_side: int = setting(
         1920, "Longest side of the video; larger ones, which phones refuse, are scaled down. 0 = no limit."
     )
+    preview: Path | None = setting(
+        None,
+        "Video that can be watched while it grows, clip by clip; after Ctrl-C it is the finished part.",
+    )
     plot: Path | None = setting(None, "PNG to write of the song and its motion weights.")
     quiet: bool = setting(False, "No progress bar.")
 

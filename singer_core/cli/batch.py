@@ -78,7 +78,7 @@ def _state(value: Any) -> str:
 
 
 _ON = ("keep_clips",)  # what is true where nothing is said
-_NO_INPUT = ("out", "plot", "work_dir", "quiet", "keep_clips")
+_NO_INPUT = ("out", "preview", "plot", "work_dir", "quiet", "keep_clips")
 
 
 @dataclass(frozen=True)

@@ -164,12 +164,17 @@ def write_films(
         total = sum(sum(film.clips) * film.pipeline.options.steps for film in films)
         shown = [_chosen(*pair, how.work.partial) for pair in zip(films, stores, strict=True)]
         try:
-            with (
-                VideoWriter(out, canvas.size, fps, frames=frames, audio=sound) as writer,
-                progress_bar("singing", total, "step", how.quiet) as bar,
-            ):
+            with contextlib.ExitStack() as written, progress_bar("singing", total, "step", how.quiet) as bar:
+                writers = [
+                    written.enter_context(
+                        VideoWriter(path, canvas.size, fps, frames=frames, audio=sound, growing=growing)
+                    )
+                    for path, growing in ((out, False), (how.preview, True))
+                    if path is not None
+                ]
                 for picture in itertools.islice(_pictures(films, stores, shown, canvas, bar.set), frames):
-                    writer.write(picture[None])
+                    for writer in writers:
+                        writer.write(picture[None])
         except (KeyboardInterrupt, SystemExit):
             _say_how_to_go_on(films, stores)
             raise

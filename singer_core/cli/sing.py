@@ -115,7 +115,9 @@ def prepare(job: Job, loaded: Loaded, song: inputs.Song | None = None) -> Film:
 
     how = job.how
     how.sampling.options()  # says what is wrong before anything is read
-    check_output(job.video)
+    for path in (job.video, how.preview):
+        if path is not None:
+            check_output(path)
     probe_audio(job.song)
     device = inputs.choose_device(how.compute.device)
     dtype = inputs.choose_dtype(how.compute.dtype, device)

@@ -42,6 +42,9 @@ _COLOUR = (
     f"scale=out_color_matrix=bt709:out_range=tv:{EXACT},format=yuv420p,"
     "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
 )
+# In fragments of a tenth of a second, none of which waits for another; the sound ends with the pictures.
+_GROWING = ["-preset", "veryfast", "-tune", "zerolatency", "-g", "12", "-shortest", "-flush_packets", "1"]
+_GROWING += ["-movflags", "+frag_keyframe+delay_moov+default_base_moof", "-frag_duration", "100000"]
 # HDR, by its transfer curve in ffmpeg's words: HLG and PQ. Read as an SDR screen shows it: diffuse white (203
 # cd/m2, ITU-R BT.2408) is 255, what has less than 80 % of its light stays as it is, the rest is compressed.
 _HDR = ("arib-std-b67", "smpte2084")
@@ -105,6 +108,8 @@ class VideoWriter:
               None is silent
     crf       H.264 quality, 0 (lossless) to 51 (worst)
     rounding  True rounds to the nearest of 256 levels; False truncates, as the authors do
+    growing   the file can be played under its name while it grows, but for the last pictures, and whatever
+              ends the writing, what is written stays; `frames` are then as many as there may be
 
     The same pictures and sound give the same bytes (on a machine with as many cores).
 
@@ -124,6 +129,7 @@ class VideoWriter:
         audio: str | Path | Sequence[str | Path] | None = None,
         crf: int = 18,
         rounding: bool = False,
+        growing: bool = False,
     ) -> None:
         self.path = check_output(path)
         self.size = size
@@ -133,8 +139,10 @@ class VideoWriter:
         self.audio = [_existing(file) for file in files]
         self.crf = crf
         self.rounding = rounding
+        self.growing = growing
         self.written = 0
-        self._part = self.path.with_name(f".singer-{self.path.name}-{secrets.token_hex(6)}.part")
+        hidden = self.path.with_name(f".singer-{self.path.name}-{secrets.token_hex(6)}.part")
+        self._part = self.path if growing else hidden
         self._claim: IO[bytes] | None = None  # holds the lock on `_part`
         self._open = contextlib.ExitStack()
         self._ffmpeg: Ffmpeg | None = None
@@ -149,7 +157,7 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         _remove_orphans(self.path)
         with contextlib.ExitStack() as opened:  # closed in the opposite order, here only if something fails
-            opened.callback(self._part.unlink, missing_ok=True)
+            opened.callback(self._remove_part)
             self._claim = opened.enter_context(self._part.open("wb"))
             take(self._claim)
             self._ffmpeg = opened.enter_context(running(self._command(), fed=True))
@@ -181,6 +189,7 @@ class VideoWriter:
                 )
             try:
                 self._ffmpeg.input.write(self._raw(frame))
+                self._ffmpeg.input.flush()
             except OSError as error:
                 raise self._failure() from error
             self.written += 1
@@ -189,10 +198,14 @@ class VideoWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is None:
+            if kind is None or (self.growing and self.written):
                 self._finish()
         finally:
             self._open.close()
+
+    def _remove_part(self) -> None:
+        if not (self.growing and self.written):
+            self._part.unlink(missing_ok=True)
 
     def _raw(self, frame: Tensor) -> bytes:
         """One picture (3, H, W) as rgb24, sides made even."""
@@ -213,7 +226,9 @@ class VideoWriter:
         command += ["-r", str(self.fps), "-c:v", ENCODER, "-crf", str(self.crf), "-vf", _COLOUR]
         command += ["-fflags", "+bitexact"]  # no random identifiers, no dates
         muxer = MUXERS[self.path.suffix.lower()]
-        if muxer != "matroska":
+        if self.growing:
+            command += _GROWING
+        elif muxer != "matroska":
             command += ["-movflags", "+faststart"]  # plays in a browser before it is loaded
         return [*command, "-f", muxer, f"file:{self._part}"]
 
@@ -227,11 +242,12 @@ class VideoWriter:
         ]
         inputs = "".join(f"[s{i}]" for i in range(1, count + 1))
         added = "anull" if count == 1 else f"amix=inputs={count}:normalize=0"
+        added += ",apad" if self.growing else ""  # or pictures behind a short sound would be left out
         return ";".join([*from_zero, f"{inputs}{added},atrim=end={seconds}[sound]"])
 
     def _finish(self) -> None:
         assert self._ffmpeg is not None and self._claim is not None
-        if self.written != self.frames:
+        if self.written != self.frames and not self.growing:
             raise ValueError(
                 f"{self.path.name} was announced with {self.frames} pictures and got {self.written}; "
                 "nothing was kept. Write them all before the block ends."

@@ -85,15 +85,14 @@ def test_a_song_becomes_a_video_of_its_length_with_its_sound(inputs, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
 
 
-def test_size_rate_and_mode_are_as_asked_for(inputs, tmp_path):
-    out = tmp_path / "film.mp4"
-    assert (
-        sing(inputs, out, "--size", "128x64", "--fps", "12.5", "--mode", "enhanced", "--set", "overlap=2")
-        == 0
-    )
-    meta = next(imageio_ffmpeg.read_frames(str(out)))
-    assert tuple(meta["size"]) == (128, 64)
-    assert imageio_ffmpeg.count_frames_and_secs(str(out))[0] == 7
+def test_size_rate_and_mode_are_as_asked_for_in_the_preview_too(inputs, tmp_path):
+    out, preview = tmp_path / "film.mp4", tmp_path / "preview.mkv"
+    options = ["--size", "128x64", "--fps", "12.5", "--mode", "enhanced", "--set", "overlap=2"]
+    assert sing(inputs, out, *options, "--preview", str(preview)) == 0
+    for path in (out, preview):
+        meta = next(imageio_ffmpeg.read_frames(str(path)))
+        assert tuple(meta["size"]) == (128, 64)
+        assert imageio_ffmpeg.count_frames_and_secs(str(path))[0] == 7
 
 
 def test_the_same_seed_gives_the_same_film_and_another_one_another(inputs, tmp_path):

@@ -300,6 +300,26 @@ def test_what_a_killed_process_left_goes_when_the_video_is_written_again(tmp_pat
     assert probe_video(path).frames == 1
 
 
+@pytest.mark.parametrize("ending", [".mp4", ".mkv"])
+def test_a_growing_video_plays_before_its_end_and_stays_as_far_as_it_came(tmp_path, click, ending):
+    path = tmp_path / f"grows{ending}"
+    options = {"frames": 400, "audio": click, "growing": True}
+    with pytest.raises(KeyboardInterrupt), VideoWriter(path, SIZE, 25, **options) as writer:
+        writer.write(torch.rand(40, 3, *SIZE))
+        end = time.monotonic() + 60
+        while not (path.stat().st_size > 1000 and probe_video(path).frames >= 28):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        writer.write(grey(135))  # behind the sound's end
+        raise KeyboardInterrupt
+    info = probe_video(path)
+    assert (info.frames, info.seconds, info.has_audio) == (175, 7.0, True)
+    assert abs(np.abs(sound_of(path)).argmax() / 48000 - CLICK) < 0.01
+    with pytest.raises(KeyboardInterrupt), VideoWriter(path, SIZE, 25, **options):
+        raise KeyboardInterrupt
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("fps", [25, NTSC], ids=str)
 def test_a_flash_and_a_click_of_the_same_moment_stay_together_to_the_end(tmp_path, fps):
     """First and last of the flashes, half a minute apart: offset 0 frames."""
