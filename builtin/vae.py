@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
+from singer_core import constants
 from singer_core.portrait.image import from_tensor
 from singer_core.weights import load_state, save_weights
 
@@ -34,6 +35,7 @@ class VaeRecipe:
     """How the VAE is trained.
 
     width         channels of encoder and decoder; TAESD has 64
+    latents       channels of the latents: 4 as SD1.5's, or more where small pictures are to stay sharp
     size          side of the pictures in pixels
     crop, batch   side of the training crops in pixels, a multiple of 8; crops a step
     latent_noise  deviation of the noise on the latents before they are decoded, so that small errors of the
@@ -45,13 +47,14 @@ class VaeRecipe:
     pool, fresh   pictures that crops are taken from, and how many are drawn anew each step
     """
 
-    width: int = 64
-    size: int = 256
+    width: int = 32
+    latents: int = 16
+    size: int = 128
     crop: int = 96
     batch: int = 4
     steps: int = 3000
     rate: float = 1e-3
-    latent_noise: float = 0.03
+    latent_noise: float = 0.15
     statistics: float = 0.02
     edges: float = 0.5
     colours: float = 2.0
@@ -61,10 +64,12 @@ class VaeRecipe:
     seed: int = 0
 
 
-def build_vae(width: int) -> AutoencoderTiny:
+def build_vae(width: int, latents: int = constants.LATENT_CHANNELS) -> AutoencoderTiny:
     """A TAESD of `width` channels with PyTorch's initial weights."""
     widths = (width,) * 4
-    return AutoencoderTiny(encoder_block_out_channels=widths, decoder_block_out_channels=widths)
+    return AutoencoderTiny(
+        encoder_block_out_channels=widths, decoder_block_out_channels=widths, latent_channels=latents
+    )
 
 
 def grow(vae: AutoencoderTiny, smaller: dict[str, Tensor]) -> None:
@@ -100,7 +105,7 @@ def opponent(colours: Tensor) -> Tensor:
 
 
 def unexplained(latents: Tensor, colours: Tensor) -> Tensor:
-    """Share of the variance of colours (b, 3, h, w) that no affine map of latents (b, 4, h, w) gives, each of
+    """Share of the variance of colours (b, 3, h, w) that no affine map of latents (b, c, h, w) gives, each of
     the three axes counting the same."""
     known = torch.cat([latents, torch.ones_like(latents[:, :1])], 1).movedim(1, 3).flatten(0, 2)
     wanted = opponent(colours).movedim(1, 3).flatten(0, 2)
@@ -128,10 +133,10 @@ def train_vae(
     unbroken one. In float32: bfloat16 is several times slower on CPUs that lack it.
     """
     torch.manual_seed(recipe.seed)
-    vae = build_vae(recipe.width)
+    vae = build_vae(recipe.width, recipe.latents)
     if start is not None:
         grow(vae, start)
-    vae.to(device)
+    vae.to(device, memory_format=torch.channels_last)  # faster on CPUs
     optimizer = torch.optim.AdamW(vae.parameters(), lr=recipe.rate, weight_decay=1e-4, betas=(0.9, 0.99))
     folder.mkdir(parents=True, exist_ok=True)
     first = resume(folder / STATE, vae, optimizer)
@@ -140,7 +145,8 @@ def train_vae(
     for step in range(first, recipe.steps):
         set_rate(optimizer, recipe.rate, step, recipe.steps)
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
-        pixels = pool.crops(recipe.batch, recipe.crop, recipe.fresh).to(device)
+        crops = pool.crops(recipe.batch, recipe.crop, recipe.fresh)
+        pixels = crops.to(device, memory_format=torch.channels_last)
         loss = reconstruction_loss(vae, pixels, recipe, generator)
         optimizer.zero_grad()
         loss.backward()
@@ -173,7 +179,7 @@ def make_vae(folder: Path, faces: Path | None, recipe: VaeRecipe, start: Path | 
 def judge(folder: Path, faces: Path | None, size: int, count: int = 24) -> None:
     """Print what the VAE loses of people never trained on; write `KIND.png`, the truth above the redrawn."""
     state = read_vae(folder / WEIGHTS)
-    vae = build_vae(len(state["encoder.layers.0.weight"])).eval()
+    vae = build_vae(*state["decoder.layers.0.weight"].shape[:2]).eval()
     vae.load_state_dict(state)
     for kind, true in held_out_pictures(count, size, faces).items():
         made = redrawn(vae, true)
@@ -225,6 +231,6 @@ def colour_error(made: Tensor, true: Tensor, side: int = 32) -> Tensor:
 
 @torch.no_grad()
 def latent_statistics(vae: AutoencoderTiny, pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of every latent channel over pictures in [0, 1], (4,) each."""
+    """Mean and deviation of every latent channel over pictures in [0, 1], (c,) each."""
     latents = vae.encode(pictures * 2 - 1).latents
     return latents.mean((0, 2, 3)), latents.std((0, 2, 3))

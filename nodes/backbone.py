@@ -55,8 +55,8 @@ def unet_config(arch: Architecture) -> dict[str, object]:
     with_transformers = arch.levels - 1
     return {
         "image_size": 32,
-        "in_channels": constants.LATENT_CHANNELS,
-        "out_channels": constants.LATENT_CHANNELS,
+        "in_channels": arch.latent_channels,
+        "out_channels": arch.latent_channels,
         "model_channels": arch.channels[0],
         "num_res_blocks": [arch.layers] * arch.levels,
         "channel_mult": [WidthFactor(width / arch.channels[0]) for width in arch.channels],

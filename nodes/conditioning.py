@@ -8,7 +8,6 @@ from comfy.sd import VAE
 from comfy_api.latest import io
 from torch import Tensor
 
-from singer_core import constants
 from singer_core.audio.features import AudioFeatures
 from singer_core.network.conditions import CONDITIONAL, UNCONDITIONAL, Branch
 from singer_core.portrait.portrait import Portrait
@@ -105,7 +104,7 @@ class SingerConditioning(io.ComfyNode):
             portrait, singer_audio, references, first_frame, weights, brighten_bright, frames=frames
         )
         timing = Timing(singer_audio.fps, first_frame)
-        latent = {"samples": empty_latents(portrait, frames), TIMING: timing}
+        latent = {"samples": empty_latents(references, frames), TIMING: timing}
         return io.NodeOutput(_entry(song, CONDITIONAL), _entry(song, UNCONDITIONAL), latent)
 
 
@@ -121,17 +120,16 @@ def frames_from(audio: AudioFeatures, first: int, length: int) -> int:
     return length or left
 
 
-def empty_latents(portrait: Portrait, frames: int) -> Tensor:
-    """Zeros (frames, 4, h, w) of the portrait's size, in the memory of one frame."""
-    h, w = (side // constants.VAE_STRIDE for side in portrait.image.shape[-2:])
-    zeros = torch.zeros(1, constants.LATENT_CHANNELS, h, w, device=mm.intermediate_device())
+def empty_latents(references: Tensor, frames: int) -> Tensor:
+    """Zeros (frames, c, h, w) like latents of the portrait, in the memory of one frame."""
+    zeros = torch.zeros_like(references[:1], device=mm.intermediate_device(), dtype=torch.float32)
     return zeros.expand(frames, -1, -1, -1)
 
 
 def encode_references(
     vae: VAE, portrait: Portrait, carried: Tensor | None, motion_frames: int, brighten: bool
 ) -> Tensor:
-    """Unscaled latents (1 + motion_frames, 4, h, w) of [portrait, carried frames].
+    """Unscaled latents (1 + motion_frames, c, h, w) of [portrait, carried frames].
 
     carried  IMAGE (motion_frames, H, W, 3); None = the portrait, standing still
     """

@@ -158,16 +158,26 @@ def _owned(owned: nn.Module, module: nn.Module, state: State, disable_dynamic: b
     return patcher
 
 
+def latent_format(channels: int) -> comfy.latent_formats.LatentFormat:
+    """SD1.5's, or of a VAE with more channels, whose latents are scaled like those."""
+    if channels == constants.LATENT_CHANNELS:
+        return comfy.latent_formats.SD15()
+    wide = comfy.latent_formats.LatentFormat()
+    wide.scale_factor, wide.latent_channels = constants.VAE_SCALE, channels
+    return wide
+
+
 class SingerConfig(comfy.supported_models_base.BASE):
     """Core's description of the model: SD1.5 latents, v-prediction, zero terminal signal-to-noise ratio."""
 
     unet_extra_config: dict[str, object] = {}  # noqa: RUF012 - core's attribute
-    latent_format = comfy.latent_formats.SD15
+    latent_format: comfy.latent_formats.LatentFormat
     supported_inference_dtypes = [torch.float16, torch.bfloat16, torch.float32]  # noqa: RUF012
     memory_usage_factor = 1.0
 
     def __init__(self, arch: Architecture, schedule: NoiseSchedule) -> None:
         super().__init__(unet_config(arch))
+        self.latent_format = latent_format(arch.latent_channels)
         self.sampling_settings = {
             "beta_schedule": CORE_SCHEDULES[schedule],
             "linear_start": constants.BETA_START,

@@ -177,7 +177,7 @@ def _motion(seed: int, song: Song, times: Floats) -> Motion:
     since = (times - song.score.beats[0]) / beat if song.score.beats else times / beat
     bounce = np.cos(2 * np.pi * since) * (0.35 + 0.65 * energy)
     sway = np.sin(np.pi * since / 2 + rng.uniform(0, 2 * np.pi))
-    lively = rng.uniform(0.7, 1.2)
+    lively = rng.uniform(0.4, 0.8)  # what the song does not tell blurs what is learnt
     pitch = np.interp(times, curves.times, _lagged(np.log2(curves.pitch / np.median(curves.pitch))))
     drift = _wander(rng, times, 6, 0.35)
     gaze = _wander(rng, times, 2, 0.4).T * (1.0, 0.6)

@@ -47,11 +47,12 @@ class Site:
 class Architecture:
     """Every width of a network; the defaults are the published ones.
 
+    latent_channels  of the VAE: SD1.5's 4, or more
     locator_input  what the face locator is shown: the box of the "face", or the "portrait" itself
     carried_input  branches that see the carried frames: all, as the authors', or those that see the portrait
     predicts       v of the "frame", or of its "change" against the portrait, which branches that see it are
                    given for nothing: a small network need not learn to copy
-    msm_kernel     shape (D, 4, E, H, W) of the MSM's buffer; None for Hallo, which has no MSM
+    msm_kernel     shape (D, c, E, H, W) of the MSM's buffer; None for Hallo, which has no MSM
     sfm_width      width the SFM's gate mixes over; None for Hallo
     """
 
@@ -65,6 +66,7 @@ class Architecture:
     audio_hidden: int = 512
     audio_tokens: int = constants.AUDIO_TOKENS
     audio_width: int = 768
+    latent_channels: int = constants.LATENT_CHANNELS
     face_locator: tuple[int, ...] = constants.FACE_LOCATOR_WIDTHS
     locator_input: LocatorInput = "face"
     carried_input: CarriedInput = "always"
@@ -110,6 +112,8 @@ class Architecture:
         """Arguments for diffusers' `UNet2DConditionModel`."""
         last = self.levels - 1
         return {
+            "in_channels": self.latent_channels,
+            "out_channels": self.latent_channels,
             "block_out_channels": self.channels,
             "layers_per_block": self.layers,
             "attention_head_dim": self.heads,
@@ -128,7 +132,7 @@ def unet_shapes(arch: Architecture, *, with_output: bool = True) -> dict[str, Sh
 
 def _unet(arch: Architecture, with_output: bool) -> Iterator[Named]:
     first, time = arch.channels[0], TIME_FACTOR * arch.channels[0]
-    yield from _conv("conv_in", constants.LATENT_CHANNELS, first, 3)
+    yield from _conv("conv_in", arch.latent_channels, first, 3)
     yield from _linear("time_embedding.linear_1", first, time)
     yield from _linear("time_embedding.linear_2", time, time)
     yield from _down(arch, time)
@@ -139,7 +143,7 @@ def _unet(arch: Architecture, with_output: bool) -> Iterator[Named]:
     yield from _up(arch, time)
     if with_output:
         yield from _norm("conv_norm_out", first)
-        yield from _conv("conv_out", first, constants.LATENT_CHANNELS, 3)
+        yield from _conv("conv_out", first, arch.latent_channels, 3)
 
 
 def _down(arch: Architecture, time: int) -> Iterator[Named]:

@@ -37,7 +37,7 @@ class Autoencoder:
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
-        """pixels (b, 3, H, W) in [-1, 1] -> latents (b, 4, H / 8, W / 8) float32, scaled for the UNet.
+        """pixels (b, 3, H, W) in [-1, 1] -> latents (b, c, H / 8, W / 8) float32, scaled for the UNet.
 
         The mean of the posterior: the authors draw no sample at inference.
         """
@@ -48,7 +48,7 @@ class Autoencoder:
 
     @torch.no_grad()
     def decode(self, latents: Tensor, batch: int | None = None) -> Tensor:
-        """latents (b, 4, h, w) -> pictures (b, 3, 8 h, 8 w) float32 in [0, 1], `batch` at a time.
+        """latents (b, c, h, w) -> pictures (b, 3, 8 h, 8 w) float32 in [0, 1], `batch` at a time.
 
         By default one on a CPU and two elsewhere; half of that where memory runs out. Raises RuntimeError
         where that is too much, too.
@@ -149,5 +149,9 @@ def _config(state: State, name: str) -> dict[str, Any]:
 def _tiny_config(state: State) -> dict[str, Any]:
     """Arguments for AutoencoderTiny; TAESD's blocks are 64 wide, smaller ones keep its depth."""
     encoder = state["encoder.layers.0.weight"].shape[0]
-    decoder = state["decoder.layers.0.weight"].shape[0]
-    return {"encoder_block_out_channels": (encoder,) * 4, "decoder_block_out_channels": (decoder,) * 4}
+    decoder, latents = state["decoder.layers.0.weight"].shape[:2]
+    return {
+        "encoder_block_out_channels": (encoder,) * 4,
+        "decoder_block_out_channels": (decoder,) * 4,
+        "latent_channels": latents,
+    }

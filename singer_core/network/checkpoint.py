@@ -235,6 +235,7 @@ def read_architecture(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[s
         image_width=image_width,
         image_tokens=image_tokens // image_width,
         identity_width=shapes["imageproj.proj.weight"][1],
+        latent_channels=shapes["denoising_unet.conv_in.weight"][1],
         face_locator=tuple(shapes[key][0] for key in locator),
         locator_input="portrait" if metadata.get("singer.locator_input") == "portrait" else "face",
         carried_input=(

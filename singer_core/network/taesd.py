@@ -19,7 +19,7 @@ def widened(state: dict[str, Tensor], width: int = TAESD_WIDTH) -> dict[str, Ten
     own = state["encoder.layers.0.weight"].shape[0]
     if own > width:
         raise ValueError(f"The VAE is {own} channels wide, more than {width}. Choose a larger `width`.")
-    outer = {3, constants.LATENT_CHANNELS}
+    outer = {3, state["decoder.layers.0.weight"].shape[1]}
 
     def pad(tensor: Tensor) -> Tensor:
         channels = tensor.shape[: 1 if tensor.ndim == 1 else 2]

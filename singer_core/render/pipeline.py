@@ -287,7 +287,7 @@ class SingerPipeline:
         """The noise of each clip, (f, 4, h, w); all from one generator."""
         generator = torch.Generator().manual_seed(seed)
         size = (side // constants.VAE_STRIDE for side in portrait.image.shape[-2:])
-        shape = (constants.LATENT_CHANNELS, self.options.clip_frames, *size)
+        shape = (self.network.architecture.latent_channels, self.options.clip_frames, *size)
         if self.options.clip_noise == "fresh":
             for _ in plan:
                 yield self._draw_noise(shape, generator)

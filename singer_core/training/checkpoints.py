@@ -71,11 +71,18 @@ def metadata_of(
         "singer.clip_frames": str(config.frames),
     }
     if config.recipe == "distill":
-        found |= {
-            "singer.distilled_steps": str(config.distilled_steps),
-            "singer.folded_guidance": f"{config.reference_scale:g},{config.audio_scale:g}",
-        }
+        found |= _made_for(config.distilled_steps, config.reference_scale, config.audio_scale)
+    elif config.sampled_steps:
+        found |= _made_for(config.sampled_steps, 1.0, 1.0)
     return {**found, **(extra or {})}
+
+
+def _made_for(steps: int, reference_scale: float, audio_scale: float) -> dict[str, str]:
+    """How a few-step network is sampled, and the guidance that it has learnt to do without."""
+    return {
+        "singer.distilled_steps": str(steps),
+        "singer.folded_guidance": f"{reference_scale:g},{audio_scale:g}",
+    }
 
 
 def save_network(

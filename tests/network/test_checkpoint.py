@@ -90,6 +90,7 @@ def test_a_name_of_another_model_is_no_name_of_ours():
         {"image_tokens": 7, "identity_width": 9, "image_width": 40},
         {"audio_inputs": 5 * 12 * 8, "audio_hidden": 6, "audio_tokens": 3, "audio_width": 10},
         {"face_locator": (3, 5, 7, 9)},
+        {"latent_channels": 16, "msm_kernel": (1, 16, 3, 16, 16)},
         {"heads": 8, "sfm_width": 8},
         {"heads": 8, "sfm_width": None, "msm_kernel": None},
     ],
