@@ -50,6 +50,7 @@ from singer_core.settings import OFFICIAL, SingerOptions
 from .conditioning import encode_references
 from .keys import has_rows, kept_clips
 from .library import needs_library
+from .preview import Preview
 from .samplers import ClipNoise
 from .sockets import SONG, Cond, Conds, Noise, find_song, first_of, widget
 
@@ -110,6 +111,18 @@ class SingerSampler(io.ComfyNode):
                     "31.5-34:8 lip 1.2 once more, with the lips' weight times 1.2; 31.5-34=2 shows the "
                     "second take, 1 is the song's own. Several are separated by ; or lines.",
                 ),
+                io.Vae.Input(
+                    "preview_vae",
+                    optional=True,
+                    tooltip="Connected: the node shows the finished seconds as a video while it samples the "
+                    "next. Every frame is decoded once more for it.",
+                ),
+                io.Audio.Input(
+                    "preview_audio",
+                    optional=True,
+                    tooltip="Sound of that video, usually the whole song; drawn above it, coloured as far as "
+                    "it is sung.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="Latents of all frames (frames, 4, h, w).")
@@ -135,6 +148,8 @@ class SingerSampler(io.ComfyNode):
         keep_clips: bool = True,
         finished_only: bool = False,
         takes: str = "",
+        preview_vae: VAE | None = None,
+        preview_audio: Input.Audio | None = None,
     ) -> io.NodeOutput:
         options = OFFICIAL.but(
             clip_frames=clip_frames,
@@ -144,6 +159,7 @@ class SingerSampler(io.ComfyNode):
             hold_colours=hold_colours,
             reanchor=reanchor,
         )
+        preview = None if preview_vae is None else Preview(preview_vae, preview_audio)
         samples = sample_song(
             noise,
             guider,
@@ -155,8 +171,9 @@ class SingerSampler(io.ComfyNode):
             keep_clips=keep_clips or finished_only,
             finished_only=finished_only,
             takes=takes,
+            preview=preview,
         )
-        return io.NodeOutput({**latent_image, "samples": samples})
+        return io.NodeOutput({**latent_image, "samples": samples}, ui=preview and preview.output())
 
 
 def sample_song(
@@ -171,6 +188,7 @@ def sample_song(
     keep_clips: bool = True,
     finished_only: bool = False,
     takes: str = "",
+    preview: Preview | None = None,
 ) -> Tensor:
     """Latents (frames, 4, h, w) of all frames.
 
@@ -179,13 +197,14 @@ def sample_song(
     keep_clips     finished clips are kept on disk
     finished_only  nothing is sampled: the song ends with the last clip of an earlier run
     takes          seconds that are sung again, as `singer_core.marks` reads them
+    preview        shows what is finished
     """
     song, whole = _song_of(guider, latent), latent["samples"]
     run = _Run(guider, sampler, sigmas, guider.original_conds, song, options, whole, latent.get("noise_mask"))
     plan = plan_song(run.span, options)
     drawn = _draw(noise, whole, plan, options)
     run = dataclasses.replace(run, first_noise=drawn[0])
-    show = latent_preview.prepare_callback(guider.model_patcher, len(plan) * run.steps)
+    show = _shown_steps(guider, len(plan) * run.steps, pictures=preview is None)
 
     def report(clip: Clip, step: int, x0: Tensor, x: Tensor) -> None:
         show(clip.index * run.steps + step, x0, x, len(plan) * run.steps)
@@ -200,7 +219,18 @@ def sample_song(
         clips = render_song(run.span, options, asked, carry, None, kept, song.audio.activity, device)
         shown = [] if finished_only else _chosen(run, takes, kept)
         sing = functools.partial(run.sing, carry, kept)
-        return _joined(with_takes(clips, shown, run.span, options, sing, song.audio.activity))
+        clips = with_takes(clips, shown, run.span, options, sing, song.audio.activity)
+        if preview is not None:
+            clips = preview.of(clips, whole, run.span.start, song.audio.fps, len(plan))
+        return _joined(clips)
+
+
+def _shown_steps(guider: CFGGuider, steps: int, pictures: bool) -> Callable[[int, Tensor, Tensor, int], None]:
+    """Core's callback of every step; without its pictures, a progress bar alone."""
+    if pictures:
+        return latent_preview.prepare_callback(guider.model_patcher, steps)
+    bar = comfy.utils.ProgressBar(steps)
+    return lambda step, _x0, _x, total: bar.update_absolute(step + 1, total)
 
 
 @dataclass(frozen=True, eq=False)

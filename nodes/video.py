@@ -214,7 +214,7 @@ def write_video(
     path = folder / f"singer_{secrets.token_hex(8)}.mp4"
     bar = comfy.utils.ProgressBar(frames)
     with tempfile.TemporaryDirectory(prefix="singer-", dir=scratch_folder()) as scratch:
-        sound = None if audio is None else _sound(audio, audio_start, Path(scratch) / "song.wav")
+        sound = audio and write_wave(Path(scratch) / "song.wav", sound_from(audio, audio_start))
         with VideoWriter(path, canvas.size, fps, frames=frames, audio=sound, crf=crf) as writer:
             count = decoded_at_once(vae, latents)
             for parts in zip(*(one.split(count) for one in latents), strict=True):
@@ -264,11 +264,12 @@ def _of_one_picture(first: Portrait, second: Portrait) -> bool:
     return left is not None and right is not None and torch.equal(left, right)
 
 
-def _sound(audio: Input.Audio | None, start: float, path: Path) -> Path:
+def sound_from(audio: Input.Audio, start: float) -> Waveform:
+    """The sound without its first `start` seconds. Raises ValueError where nothing is left."""
     waveform = to_waveform(audio, "audio")
     first = round(start * waveform.rate)
     if first >= waveform.length:
         raise ValueError(
             f"`audio_start` is {start} s; the sound has {waveform.seconds:.2f} s. Choose an earlier start."
         )
-    return write_wave(path, Waveform(waveform.samples[:, first:], waveform.rate, waveform.mapped))
+    return Waveform(waveform.samples[:, first:], waveform.rate, waveform.mapped)

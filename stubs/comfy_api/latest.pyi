@@ -63,6 +63,9 @@ class io:
             is_output_node: bool = False,
         ) -> None: ...
 
+    class FolderType:
+        temp: io.FolderType
+
     class NodeOutput:
         def __init__(self, *args: object, ui: object = None, block_execution: str | None = None) -> None: ...
 
@@ -130,3 +133,10 @@ class ui:
 
     class PreviewText:
         def __init__(self, value: str) -> None: ...
+
+    class PreviewVideo:
+        def __init__(self, values: list[ui.SavedResult]) -> None: ...
+        def as_dict(self) -> dict[str, object]: ...
+
+    class SavedResult:
+        def __init__(self, filename: str, subfolder: str, type: io.FolderType) -> None: ...

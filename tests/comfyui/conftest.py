@@ -143,6 +143,9 @@ class LibraryVae:
     def __init__(self, autoencoder: Autoencoder) -> None:
         self.autoencoder = autoencoder
 
+    def spacial_compression_decode(self) -> int:
+        return constants.VAE_STRIDE
+
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         return self.autoencoder.encode(pixels.movedim(-1, 1) * 2 - 1) / constants.VAE_SCALE
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from test_sampling import guider_of, relative, simple_sigmas
 
 from singer_core import constants
 from singer_core.render.pipeline import SingerPipeline
+from singer_core.render.video import probe_video
 from singer_core.settings import OFFICIAL
 
 
@@ -192,3 +194,34 @@ def steady_song(pack, model, conditions, vae, steady: dict[str, Any]) -> torch.T
     node, sigmas = pack("song").SingerSampler, simple_sigmas(model, 2)
     out = node.execute(noise, guider, sampler, sigmas, latent, 4, 2, overlap, vae, **named)
     return out.result[0]["samples"]
+
+
+def test_the_node_shows_what_is_finished_and_after_a_cancel_too(song, pack, vae, tmp_path, monkeypatch):
+    from comfy_execution.utils import CurrentNodeContext
+
+    told: list[Any] = []
+    instance = SimpleNamespace(
+        client_id="editor",
+        send_sync=lambda event, data, sid: told.append((event, data["node"], frames(data["output"]))),
+        send_progress_text=lambda text, node: told.append((text, node)),
+    )
+
+    def frames(output: dict[str, Any]) -> int:
+        path = Path(tmp_path, output["images"][0]["filename"])
+        return probe_video(path).frames if path.stat().st_size else 0
+
+    preview = pack("preview")
+    monkeypatch.setattr("server.PromptServer", SimpleNamespace(instance=instance), raising=False)
+    monkeypatch.setattr(preview.folder_paths, "get_temp_directory", lambda: str(tmp_path))
+    shown = {
+        "preview_vae": vae,
+        "preview_audio": {"waveform": torch.rand(1, 1, 16_000), "sample_rate": 16_000},
+    }
+    with CurrentNodeContext("prompt", "8"):
+        cancel(broken := song(), **shown)
+        assert told[0][0].startswith("0:00 of 0:00, clip 1 of 2, ") and told[-1] == ("executed", "8", 4)
+        found = broken(**shown)
+    assert broken.runs == 1 and told[-1] == ("executed", "8", 8)
+    assert torch.equal(found, song()(keep_clips=False))
+    size = probe_video(next(tmp_path.glob("*.mp4"))).size
+    assert size == (tiny.SIDE + tiny.SIDE // preview.STRIP, tiny.SIDE)
