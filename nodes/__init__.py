@@ -18,7 +18,7 @@ from .audio import (
 from .conditioning import SingerConditioning
 from .download import SingerDownload
 from .evaluate import SingerEvaluate
-from .inputs import SingerPictureLoader
+from .inputs import SingerPictureLoader, SingerSongLoader
 from .loader import SingerDemoLoader, SingerModelLoader
 from .portrait import SingerIdentityLoader, SingerPortrait
 from .samplers import SingerDDIM, SingerGuider, SingerNoise
@@ -35,6 +35,7 @@ class SingerExtension(ComfyExtension):
             SingerDemoLoader,
             SingerDownload,
             SingerPictureLoader,
+            SingerSongLoader,
             SingerVocalSeparation,
             SingerAudioEncoderLoader,
             SingerAudioEncode,

@@ -26,7 +26,7 @@ from .library import needs_library
 from .sockets import SingerPortraitType, timing_of, to_waveform, widget
 
 DECODED_BYTES = 200e6  # of pictures that wait in main memory to be written
-DECODED_FRAMES = 64  # at most, so that cancel is heard
+DECODED_FRAMES = 16  # at most: cancel is heard, and on a CPU core would decode them all at once
 LONGEST_SIDE = RenderSettings.longest_side
 
 

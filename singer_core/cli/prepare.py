@@ -83,7 +83,7 @@ def _portrait(given: Arguments) -> Portrait:
         path = given.out / "faces.png"
         with renamed_on_success(path) as temporary:
             numbered(read_picture(given.portrait).image, error.faces).save(temporary, format="PNG")
-        raise ValueError(f"{error} {path} shows their numbers.") from error
+        raise ValueError(f"{error} They are in {path}.") from error
 
 
 def _beats(song: inputs.Song) -> torch.Tensor:

@@ -177,7 +177,7 @@ def read_onnx(path: str | PathLike[str]) -> State:
 
 
 def _onnx(path: Path, module: str) -> ModuleType:
-    return require(module, f"Reading {path.name}", "'singer-portrait[onnx]'")
+    return require(module, f"Reading {path.name}", "onnx")
 
 
 class _Walk:

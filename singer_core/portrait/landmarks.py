@@ -89,7 +89,7 @@ class SeveralFacesError(ValueError):
         listed = ", ".join(f"{index} at {x:.0f}, {y:.0f}" for index, x, y in places)
         super().__init__(
             f"Found {len(faces)} faces; SINGER needs one. Set `face_index` (0 to {len(faces) - 1}; their "
-            f"middles in pixels: {listed}) or give masks."
+            f"middles in pixels: {listed}) or give masks. `singer prepare` draws their numbers."
         )
 
 

@@ -35,7 +35,7 @@ WIDGETS: dict[str, dict[str, Any]] = {
         "reanchor": 0.0,
         "keep_clips": True,
     },
-    "SingerVideo": {"fps": 25.0, "audio_start": 0.0, "crf": 18},
+    "SingerVideo": {"fps": 0.0, "audio_start": -1.0, "crf": 18},
     "BasicScheduler": {"scheduler": "simple", "steps": 40, "denoise": 1.0},
     "CFGGuider": {"cfg": 3.5},
     "KSampler": {

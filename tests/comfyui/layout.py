@@ -18,12 +18,12 @@ NOTE = "MarkdownNote"
 VIEWER = "PreviewImage"
 SHEET = (
     {
-        "Load": "LoadAudio AudioEncoderLoader",
-        "Hear": "SingerVocalSeparation SingerAudioEncode",
+        "Load": "SingerSongLoader SingerAudioEncoderLoader",
+        "Hear": "SingerAudioEncode",
         "Weigh": "SingerMotionWeights",
     },
     {
-        "Load": "LoadImage LoadMediaPipeFaceLandmarker SingerIdentityLoader SingerDemoLoader Inputs",
+        "Load": "SingerPictureLoader LoadMediaPipeFaceLandmarker SingerDemoLoader Inputs",
         "See": "MediaPipeFaceLandmarker SingerPortrait",
         "Sing": "SingerConditioning CFGGuider SingerGuider BasicScheduler KSamplerSelect SingerDDIM "
         "RandomNoise SingerNoise KSampler SingerSampler Folded",
@@ -50,7 +50,11 @@ COLOURS = {
     "Sing": "#9fd69a",
     "Write": "#f0c674",
 }
-SHOWN = {VIEWER: 270, "SaveVideo": 400}  # least height: room for the picture after a run
+SHOWN = {
+    VIEWER: 270,
+    "SingerPortrait": 500,
+    "SaveVideo": 400,
+}  # least height: room for the picture after a run
 WIDTH = 270  # least
 TITLE = 30  # of a node, above its box
 BADGE = 22  # with the name of its pack, above that
@@ -202,11 +206,16 @@ def choose_columns(boxes: list[Box]) -> None:
     for phase in PHASES:
         members = [box for box in boxes if box.group in phase]
         for box in members:
-            box.column = max([start, *(wire.source.column + 1 for wire in box.wires_in)])
+            box.column = max([start, *(first_column_behind(wire) for wire in box.wires_in)])
         for box in reversed(members):
             needed = [wire.target.column for wire in box.wires_out if wire.target.group == box.group]
             box.column = min(needed, default=box.column + 1) - 1
         start = max((box.column + 1 for box in members), default=start)
+
+
+def first_column_behind(wire: Wire) -> int:
+    """Where the target of a wire may stand. Over two rows it needs a lane, thus a column to pass."""
+    return wire.source.column + 1 + (abs(wire.source.row - wire.target.row) > 1)
 
 
 def stack(boxes: list[Box]) -> None:
@@ -294,14 +303,23 @@ def taken_heights(lane: Lane, boxes: list[Box], lanes: list[Lane]) -> Iterator[t
             yield other.y - LANE, other.y + LANE
 
 
-def turns(lane: Lane, sides: dict[int, tuple[float, float]]) -> Iterator[tuple[float, list[Wire]]]:
+def turns(lane: Lane, sides: dict[int, tuple[float, float]]) -> Iterator[tuple[float, float, list[Wire]]]:
     """Where a lane begins and where wires leave it, with the wires that come so far."""
     if lane.y != lane.wires[0].start:
-        yield sides[lane.first][0] - END, lane.wires
+        yield sides[lane.first][0] - END, lane.y, lane.wires
     for column in sorted({wire.target.column for wire in lane.wires}):
+        x = sides[column - 1][1] + END
         onward = [wire for wire in lane.wires if wire.target.column >= column]
         if column <= lane.last or any(wire.end != lane.y for wire in onward):
-            yield sides[column - 1][1] + END, onward
+            yield x, lane.y, onward
+        for wire in (wire for wire in onward if wire.target.column == column):
+            yield from ((x, y, [wire]) for y in held_at(lane.y, wire.end))
+
+
+def held_at(start: float, end: float) -> list[float]:
+    """Heights of a climb over a whole row, which would bend under its neighbours."""
+    parts = int(abs(end - start) / TALL) + 1
+    return [start + (end - start) * part / parts for part in range(1, parts)] if parts > 2 else []
 
 
 def write_lanes(graph: Graph, lanes: list[Lane], boxes: list[Box]) -> None:
@@ -310,9 +328,9 @@ def write_lanes(graph: Graph, lanes: list[Lane], boxes: list[Box]) -> None:
     points: list[dict[str, Any]] = []
     last: dict[int, dict[str, int]] = {}
     for lane in lanes:
-        for x, wires in turns(lane, sides):
+        for x, y, wires in turns(lane, sides):
             ids = [wire.id for wire in wires]
-            points.append({"id": len(points) + 1, "pos": [x, lane.y], "linkIds": ids, **last.get(ids[0], {})})
+            points.append({"id": len(points) + 1, "pos": [x, y], "linkIds": ids, **last.get(ids[0], {})})
             last |= {link: {"parentId": len(points)} for link in ids}
     if "inputNode" in graph:
         graph["reroutes"] = points

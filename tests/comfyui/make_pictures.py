@@ -20,10 +20,20 @@ from server import Server
 
 EVALUATED = {
     "1": node("LoadVideo", file="clip.mp4"),
-    "2": node("LoadAudio", audio="song.wav"),
+    "2": node("SingerSongLoader", audio="sample song"),
     "3": node("SingerEvaluate", video=["1", 0], audio=["2", 0], fps=25.0, clip_frames=16),
     "4": node("PreviewImage", images=["3", 1]),
 }
+
+
+def with_options() -> Prompt:
+    """A clip with the two optional stages."""
+    graph = stages()
+    graph["9"] = node("SingerVocalSeparation", audio=["8", 0], separator="kim_vocal_2")
+    graph["11"]["inputs"]["audio"] = ["9", 0]
+    graph["29"] = node("SingerIdentityLoader", identity_model="glintr100.onnx")
+    graph["6"]["inputs"]["identity_model"] = ["29", 0]
+    return graph
 
 
 def guided() -> Prompt:
@@ -56,7 +66,7 @@ def duet() -> Prompt:
     other = str(100 + int(sampled)), str(100 + int(portrait))
     vae, song = (
         first[sampled]["inputs"]["vae"],
-        next(name for name, drawn in first.items() if drawn["class_type"] == "LoadAudio"),
+        next(name for name, drawn in first.items() if drawn["class_type"] == "SingerSongLoader"),
     )
     portraits = {"first_portrait": [portrait, 0], "second_portrait": [other[1], 0]}
     films = {"first": [sampled, 0], "second": [other[0], 0]}
@@ -69,6 +79,8 @@ def duet() -> Prompt:
 
 
 OTHERS = {
+    "SingerVocalSeparation": with_options,
+    "SingerIdentityLoader": with_options,
     "SingerDuetVideo": duet,
     "SingerGuider": guided,
     "SingerTrain": trained,

@@ -9,7 +9,6 @@ graphs are drawn, not run.
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -33,12 +32,10 @@ MODELS = {
     "vae-ft-mse-840000-ema-pruned.safetensors": ("vae", "sd-vae-ft-mse"),
     "wav2vec2-base-960h.safetensors": ("audio_encoders", "wav2vec2-base-960h"),
     "mediapipe_face_fp32.safetensors": ("detection", "face-landmarker"),
-    "glintr100.safetensors": ("insightface", None),
     "style_sd15.safetensors": ("loras", None),
 }
 PACK_NAME, PACK_VERSION = "singer-portrait", "0.1.0"  # of pyproject.toml: by these a manager finds the pack
 CORE_VERSION = "0.33.0"
-INPUTS = ("portrait.png", "song.wav")  # beside the workflows; the user copies them to input/
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,15 @@ def loaded() -> Prompt:
 
 def looked() -> Prompt:
     return {
-        "3": node("LoadImage", image="portrait.png"),
+        "3": node("SingerPictureLoader", image="sample portrait"),
+        "6": node("SingerPortrait", image=["3", 0]),
+    }
+
+
+def looked_as_the_authors() -> Prompt:
+    """With the masks of the authors' points, instead of those of the face finder."""
+    return {
+        **looked(),
         "4": node("LoadMediaPipeFaceLandmarker", model_name="mediapipe_face_fp32.safetensors"),
         "5": node(
             "MediaPipeFaceLandmarker",
@@ -104,23 +109,15 @@ def looked() -> Prompt:
             min_confidence=0.5,
             missing_frame_fallback="empty",
         ),
-        "6": node(
-            "SingerPortrait",
-            image=["3", 0],
-            face_landmarks=["5", 0],
-            identity_model=["29", 0],
-        ),
-        "7": node("PreviewImage", images=["6", 1]),
-        "29": node("SingerIdentityLoader", identity_model="glintr100.safetensors"),
+        "6": node("SingerPortrait", image=["3", 0], face_landmarks=["5", 0]),
     }
 
 
 def heard() -> Prompt:
     return {
-        "8": node("LoadAudio", audio="song.wav"),
-        "9": node("SingerVocalSeparation", audio=["8", 0], separator="kim_vocal_2"),
-        "10": node("AudioEncoderLoader", audio_encoder_name="wav2vec2-base-960h.safetensors"),
-        "11": node("SingerAudioEncode", audio=["9", 0], audio_encoder=["10", 0]),
+        "8": node("SingerSongLoader", audio="sample song"),
+        "10": node("SingerAudioEncoderLoader", audio_encoder="wav2vec2-base-960h.safetensors"),
+        "11": node("SingerAudioEncode", audio=["8", 0], audio_encoder=["10", 0]),
     }
 
 
@@ -252,7 +249,7 @@ def combined() -> Prompt:
 def parity() -> Prompt:
     return {
         **loaded(),
-        **looked(),
+        **looked_as_the_authors(),
         **heard(),
         "12": conditioned(0),
         **sampled_song(node("SingerDDIM"), node("SingerNoise")),
@@ -260,11 +257,25 @@ def parity() -> Prompt:
     }
 
 
+def linked(name: str) -> str:
+    """A file of `MODELS` for a note: with its address, and where it goes."""
+    return f"[{name}]({link_to(name)['url']}) in models/{MODELS[name][0]}"
+
+
+def link_to(name: str) -> dict[str, str]:
+    """What the editor's dialog of missing models needs to know."""
+    folder, key = MODELS[name]
+    file = FILES[key]
+    link = {"name": name, "url": f"{HUB}/{file.repository}/resolve/main/{file.source}", "directory": folder}
+    return link if file.sha256 is None else {**link, "hash": file.sha256, "hash_type": "SHA256"}
+
+
+THREE, LANDMARKER = list(MODELS)[:3], list(MODELS)[3]
 WANTED = (
-    "Files: net.pth (4.85 GB) in models/singer, the VAE in models/vae, wav2vec2 in models/audio_encoders, "
-    "MediaPipe's face landmarker in models/detection, glintr100 in models/insightface, Kim_Vocal_2.onnx in "
-    "models/audio_separation. README has the links.",
-    "Copy portrait.png and song.wav from the pack's folder workflows to ComfyUI's input, or put your own in.",
+    f"Three files: {', '.join(map(linked, THREE))} (also as model.safetensors). "
+    "`Download SINGER Files` fetches them, too.",
+    "Upload your own portrait and song in their loaders. Optional: `Separate Vocals` behind a song that is a "
+    "mix; `Load SINGER Identity Model` into the portrait, for more likeness.",
     "Memory beside the weights at 512 x 512 and 16 frames: 2.7 GiB in fp16. Time: not measured with the "
     "published weights; 40 steps of a clip are 80 passes of an SD1.5-sized network over 32 pictures.",
 )
@@ -275,8 +286,8 @@ WORKFLOWS = {
         (
             "Press Run",
             "A small built-in model sings the built-in song. Nothing is downloaded.",
-            "It knows drawn faces of 128 x 128 pixels. 5 s of song take one minute of one CPU core (measured "
-            "on two cores of a shared x86 server, no GPU) and 1.3 GB of memory.",
+            "It knows drawn faces of 128 x 128 pixels. 5 s of song took 67 seconds of one x86 core with "
+            "AVX2, without a GPU, and 1.4 GB of memory, 0.9 of it ComfyUI's own.",
             "Open the folded node (double-click its frame) to see the stages. Real portraits: 03_full_song.",
         ),
         folded=("4", "5", "3", "2", "6", "7", "8", "9"),
@@ -290,9 +301,8 @@ WORKFLOWS = {
         full_song,
         (
             "A whole song",
-            "Vocals are taken out of the mix, motion follows loudness, every frame is pasted back into the "
-            "picture. Memory does not grow with the song; after a cancel it goes on from the last finished "
-            "clip.",
+            "Motion follows loudness, every frame is pasted back into the picture. Memory does not grow with "
+            "the song; after a cancel it goes on from the last finished clip.",
             *WANTED,
         ),
     ),
@@ -316,7 +326,12 @@ WORKFLOWS = {
     ),
     "06_parity": Example(
         parity,
-        ("The authors' numbers", "Their noise, their sampler, seed 42; saves latents to compare.", *WANTED),
+        (
+            "The authors' numbers",
+            "Their noise, their sampler, seed 42; saves latents to compare. "
+            f"Core's landmarks mask face and lips: {linked(LANDMARKER)}.",
+            *WANTED,
+        ),
     ),
 }
 
@@ -351,24 +366,12 @@ def finished(workflow: dict[str, Any]) -> dict[str, Any]:
     return workflow
 
 
-def link_to(name: str) -> dict[str, str]:
-    """What the editor's dialog of missing models needs to know."""
-    folder, key = MODELS[name]
-    file = FILES[key]
-    link = {"name": name, "url": f"{HUB}/{file.repository}/resolve/main/{file.source}", "directory": folder}
-    return link if file.sha256 is None else {**link, "hash": file.sha256, "hash_type": "SHA256"}
-
-
 def placeholders(base: Path) -> None:
-    """Empty files under the published names, so that the combos list them, and the examples' own inputs."""
+    """Empty files under the published names, so that the combos list them."""
     for name, (folder, _) in MODELS.items():
         path = base / "models" / folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    inputs = base / "input"
-    inputs.mkdir(parents=True, exist_ok=True)
-    for name in INPUTS:
-        shutil.copy(PACK / "workflows" / name, inputs / name)
 
 
 def draw(editor: Editor, example: Example) -> dict[str, Any]:

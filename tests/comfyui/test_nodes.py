@@ -25,7 +25,7 @@ from singer_core.portrait.image import read_picture, to_tensor
 from singer_core.portrait.landmarks import LIPS, POINTS, SILHOUETTE
 from singer_core.settings import MODES, MsmInput
 
-FILES = {"checkpoint", "data", "identity_model", "audio_encoder", "image"}  # combos of file names
+FILES = {"checkpoint", "data", "identity_model", "audio_encoder", "image", "audio"}  # combos of file names
 SNAPSHOT = Path(__file__).parent / "schemas.json"
 
 
@@ -174,16 +174,20 @@ def test_motion_weights_follow_silence(pack):
     assert weights[0].tolist() == [0.5, 1.0, 2.0] and weights[7].tolist() == [0.5, 1.0, 1.0]
 
 
-def test_the_packs_portrait_needs_no_copying(core, pack):
+def test_portrait_and_song_of_the_pack_need_no_copying(core, pack):
+    from singer_core.audio.waveform import read_audio
     from singer_core.demo import files
     from singer_core.portrait.image import read_picture, to_tensor
 
-    picture = pack("inputs").SingerPictureLoader
-    name = combo(picture, "image")[0]
-    assert name == "sample portrait" and picture.validate_inputs(name) is True
-    (shown,) = picture.execute(name).result
+    picture, song = pack("inputs").SingerPictureLoader, pack("inputs").SingerSongLoader
+    names = combo(picture, "image")[0], combo(song, "audio")[0]
+    assert names == ("sample portrait", "sample song")
+    assert picture.validate_inputs(names[0]) is True and song.validate_inputs(names[1]) is True
+    (shown,), (heard,) = picture.execute(names[0]).result, song.execute(names[1]).result
     assert torch.equal(shown[0].permute(2, 0, 1), to_tensor(read_picture(files.PORTRAIT).image))
+    assert torch.equal(heard["waveform"][0], read_audio(files.SONG).samples)
     assert "`image` is gone.png, which is not in" in picture.validate_inputs("gone.png")
+    assert "`audio` is gone.mp3, which is not in" in song.validate_inputs("gone.mp3")
 
 
 def test_wav2vec2_is_found_by_the_name_that_a_browser_gives_it(core, pack, tmp_path, monkeypatch):
