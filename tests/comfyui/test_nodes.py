@@ -443,6 +443,8 @@ def test_every_node_has_a_help_page_and_a_chinese_text(node_classes):
         for socket in (*schema.inputs, *schema.outputs):
             assert socket.tooltip in page
         said = chinese.pop(schema.node_id)
+        page = (root / "web/docs" / schema.node_id / "zh.md").read_text(encoding="utf-8")
+        assert page.startswith(f"# {said['display_name']}\n")
         assert said["display_name"] and said["description"]
         assert said.get("inputs", {}).keys() == {socket.id for socket in schema.inputs}
         assert [*said.get("outputs", {})] == [str(index) for index in range(len(schema.outputs))]
