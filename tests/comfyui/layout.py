@@ -60,6 +60,7 @@ TITLE = 30  # of a node, above its box
 BADGE = 22  # with the name of its pack, above that
 ASIDE = 110  # a picture lies lower than what it shows, for wires to pass
 TALL = 250  # a wire that climbs more bends much
+HELD = 240  # one that climbs twice as much is held upright so often
 GAP = 54  # between nodes of a column
 GUTTER = 100  # between columns
 PAD = 20  # of a group around its nodes
@@ -305,8 +306,10 @@ def taken_heights(lane: Lane, boxes: list[Box], lanes: list[Lane]) -> Iterator[t
 
 def turns(lane: Lane, sides: dict[int, tuple[float, float]]) -> Iterator[tuple[float, float, list[Wire]]]:
     """Where a lane begins and where wires leave it, with the wires that come so far."""
-    if lane.y != lane.wires[0].start:
-        yield sides[lane.first][0] - END, lane.y, lane.wires
+    start = lane.wires[0].start
+    if lane.y != start:
+        x = sides[lane.first][0] - END
+        yield from ((x, y, lane.wires) for y in (*held_at(start, lane.y), lane.y))
     for column in sorted({wire.target.column for wire in lane.wires}):
         x = sides[column - 1][1] + END
         onward = [wire for wire in lane.wires if wire.target.column >= column]
@@ -318,7 +321,7 @@ def turns(lane: Lane, sides: dict[int, tuple[float, float]]) -> Iterator[tuple[f
 
 def held_at(start: float, end: float) -> list[float]:
     """Heights of a climb over a whole row, which would bend under its neighbours."""
-    parts = int(abs(end - start) / TALL) + 1
+    parts = int(abs(end - start) / HELD) + 1
     return [start + (end - start) * part / parts for part in range(1, parts)] if parts > 2 else []
 
 
