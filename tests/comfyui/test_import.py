@@ -93,7 +93,7 @@ def test_loading_is_quick(seen, comfy_folder):
 
 def test_the_pack_loads_with_cores_own_requirements_alone(core, comfy_folder):
     ours = ("diffusers", "pywt", "imageio_ffmpeg", "librosa", "onnx", "onnxruntime", "matplotlib")
-    assert len(loaded(comfy_folder, blocked=ours)["nodes"]) == 22
+    assert len(loaded(comfy_folder, blocked=ours)["nodes"]) == 23
 
 
 def test_the_model_runs_on_the_packages_of_requirements(core, comfy_folder):

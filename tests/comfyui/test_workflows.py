@@ -108,7 +108,6 @@ SMALLER = {
     "KSampler": {"steps": 2},
     "BasicScheduler": {"steps": 2},
     "SingerPortrait": {"width": 128, "height": 128},
-    "SingerVocalSeparation": {"separator": "none"},
 }
 
 
