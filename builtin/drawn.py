@@ -147,7 +147,6 @@ def draw_dataset(
 ) -> None:
     """Draw in `jobs` processes, encode, and write what is missing. ValueError for a folder of another set."""
     describe(folder, description(world, vae))
-    vae.vae.to(memory_format=torch.channels_last)  # 1.7 times as fast
     paths = [folder / f"{world.name(index)}.safetensors" for index in range(world.count)]
     missing = [index for index, path in enumerate(paths) if not path.exists()]
     for index, drawing in zip(missing, _drawings(world, missing, jobs), strict=True):

@@ -1,6 +1,6 @@
 """Make the built-in model: `python -m builtin STEP FOLDER`, in this order. Every step is resumable.
 
-vae      train the VAE, say what it loses of people it never saw
+vae      compute the VAE, say what it loses of people it never saw
 people   draw and encode people in several poses, for stage 1
 data     draw and encode people who sing, for stage 2
 stage1   learn what people look like
@@ -51,7 +51,7 @@ from .vae import VaeRecipe, make_vae
 OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "faces": (Path, "folder of photographs with faces.json"),
     "backgrounds": (Path, "folder of pictures without a face (*.jpg), of anything"),
-    "start": (Path, "weights to begin with: of a VAE as wide or narrower, of a network for smaller pictures"),
+    "start": (Path, "weights to begin with, such as of a network for smaller pictures"),
     "steps": (int, "to train"),
     "until": (int, "stop after this step; the learning rate is still planned for all of them"),
     "size": (int, "side of the pictures in pixels"),
@@ -62,10 +62,8 @@ OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
 }
 
 
-def vae(
-    folder: Path, faces: Path | None = None, steps: int = VaeRecipe.steps, start: Path | None = None
-) -> None:
-    make_vae(folder / "vae", faces, VaeRecipe(steps=steps), start)
+def vae(folder: Path, faces: Path | None = None, size: int = VaeRecipe.size) -> None:
+    make_vae(folder / "vae", faces, VaeRecipe(size=size))
 
 
 def people(

@@ -117,7 +117,8 @@ class SingerUNet(UNetModel):
             return super()._forward(x, timesteps, context, y, control, options, **kwargs)
         clip = _in_window(singer_run, options).clip_for(tuple(singer_branches), x)
         v = super()._forward(x, timesteps, context, y, control, _with_clip(options, clip), **kwargs)
-        return v if timesteps is None else clip.with_base(v, timesteps)
+        changes = clip.reference is not None and clip.reference.base is not None
+        return clip.with_base(v, x, timesteps) if changes and timesteps is not None else v
 
 
 class ReferenceUNet(UNetModel):

@@ -1,10 +1,10 @@
-"""The VAE between pictures and latents, from a file or a folder: `sd-vae-ft-mse`, or a tiny one (TAESD)."""
+"""The VAE between pictures and latents, from a file or folder: `sd-vae-ft-mse`, a tiny one (TAESD), ours."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
@@ -15,8 +15,10 @@ from .. import constants
 from ..files import read_json
 from ..weights import WeightFile, open_weights
 from .memory import in_batches
+from .patches import PatchAutoencoder
 
 State = dict[str, Tensor]
+AnyVAE: TypeAlias = AutoencoderKL | AutoencoderTiny | PatchAutoencoder
 DECODE_BATCH = 2  # pictures that an accelerator decodes at once
 _PREFIXES = ("first_stage_model.", "vae.")  # whole checkpoints, and our own fixtures
 
@@ -24,7 +26,7 @@ _PREFIXES = ("first_stage_model.", "vae.")  # whole checkpoints, and our own fix
 class Autoencoder:
     """Pictures in, scaled latents out, and back. Without gradients."""
 
-    def __init__(self, vae: AutoencoderKL | AutoencoderTiny) -> None:
+    def __init__(self, vae: AnyVAE) -> None:
         self.vae = vae.eval().requires_grad_(False)
 
     @property
@@ -41,10 +43,11 @@ class Autoencoder:
 
         The mean of the posterior: the authors draw no sample at inference.
         """
-        encoded = self.vae.encode(pixels.to(self.device, self.dtype))
-        if isinstance(self.vae, AutoencoderTiny):
-            return encoded.latents.float()
-        return encoded.latent_dist.mean.float() * constants.VAE_SCALE
+        given = pixels.to(self.device, self.dtype)
+        if isinstance(self.vae, AutoencoderKL):
+            return self.vae.encode(given).latent_dist.mean.float() * constants.VAE_SCALE
+        found = self.vae.encode(given)
+        return (found if isinstance(found, Tensor) else found.latents).float()
 
     @torch.no_grad()
     def decode(self, latents: Tensor, batch: int | None = None) -> Tensor:
@@ -53,12 +56,16 @@ class Autoencoder:
         By default one on a CPU and two elsewhere; half of that where memory runs out. Raises RuntimeError
         where that is too much, too.
         """
-        scale = 1.0 if isinstance(self.vae, AutoencoderTiny) else constants.VAE_SCALE
+        scale = constants.VAE_SCALE if isinstance(self.vae, AutoencoderKL) else 1.0
         scaled = (latents / scale).to(self.device, self.dtype)
         if batch is None:
             batch = 1 if scaled.is_cpu else DECODE_BATCH
-        pictures = in_batches(lambda part: self.vae.decode(part).sample.float(), scaled, batch, "Decoding")
+        pictures = in_batches(self._decoded, scaled, batch, "Decoding")
         return (pictures / 2 + 0.5).clamp(0, 1)
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        found = self.vae.decode(latents)
+        return (found if isinstance(found, Tensor) else found.sample).float()
 
 
 def load_autoencoder(
@@ -81,10 +88,10 @@ def load_autoencoder(
     return Autoencoder(vae.to(device))
 
 
-def build_autoencoder(
-    state: State, config: dict[str, Any] | None = None, name: str = "the file"
-) -> AutoencoderKL | AutoencoderTiny:
-    """diffusers' VAE of these tensors; without `config` the widths are read off the shapes."""
+def build_autoencoder(state: State, config: dict[str, Any] | None = None, name: str = "the file") -> AnyVAE:
+    """The VAE of these tensors; without `config` the widths are read off the shapes."""
+    if "encoder.weight" in state:
+        return PatchAutoencoder.of(state)
     tiny = any(key.startswith("decoder.layers.") for key in state)
     if config is None:
         config = _tiny_config(state) if tiny else _config(state, name)

@@ -85,7 +85,9 @@ class SingerNetwork(nn.Module):
             cross_attention_kwargs={"clip": clip},
             return_dict=False,
         )
-        return clip.with_base(v, timestep)
+        if self.architecture.predicts == "frame":
+            return v
+        return clip.with_base(v, latents, timestep)
 
     def reference_features(
         self, latents: Tensor, tokens: Tensor, *, rounded_to: torch.dtype | None = None

@@ -154,13 +154,19 @@ class ClipConditions:
         """Face-locator features for every row of the batch; zeros where the portrait is not seen."""
         return self._to_who_sees(self.face.expand(len(self.audio.tokens), -1, -1, -1))
 
-    def with_base(self, v: Tensor, timestep: Tensor | float) -> Tensor:
-        """v of the frames, from the output ((branch b f), 4, h, w) of a network that predicts changes."""
+    def with_base(self, change: Tensor, noisy: Tensor, timestep: Tensor | float) -> Tensor:
+        """v of the frames, from the output ((branch b f), c, h, w) of a network that predicts changes.
+
+        noisy  the latents that it was shown, for every branch or the same for all
+        """
         base = None if self.reference is None else self.reference.base
-        if base is None:
-            return v
-        share = noise_shares(v.device).to(v)[torch.as_tensor(timestep, device=v.device).long()]
-        return v - share.view(-1, 1, 1, 1) * self._to_who_sees(base.to(v).repeat_interleave(self.frames, 0))
+        noise = noise_shares(change.device).to(change)[torch.as_tensor(timestep, device=change.device).long()]
+        noise = noise.view(-1, 1, 1, 1)
+        frames = -change
+        if base is not None:
+            frames = frames + self._to_who_sees(base.to(change).repeat_interleave(self.frames, 0))
+        shown = noisy.repeat(len(change) // len(noisy), 1, 1, 1)
+        return ((1 - noise.square()).clamp_min(0).sqrt() * shown - frames) / noise
 
     def _to_who_sees(self, portrait: Tensor) -> Tensor:
         """What is of the portrait, ((b f), ...), for every row of the batch; zeros where it is not seen."""

@@ -14,13 +14,13 @@ pytest.importorskip("skia", reason="drawing needs skia-python", exc_type=ImportE
 from photographs import write_faces
 from safetensors.torch import load_file
 
-from builtin import vae as tiny_vae
 from builtin.drawn import DrawnWorld, People, draw_dataset
 from builtin.faces import Faces, read_faces
 from builtin.pictures import sources
 from builtin.puppet import PuppetShow
 from builtin.world import Performance
 from singer_core.network.autoencoder import Autoencoder
+from singer_core.network.patches import PatchAutoencoder
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def faces(folder: Path) -> Faces:
 @pytest.fixture(scope="module")
 def vae() -> Autoencoder:
     torch.manual_seed(0)
-    return Autoencoder(tiny_vae.build_vae(8))
+    return Autoencoder(PatchAutoencoder(4))
 
 
 def test_photographs_sing_every_second_song(faces: Faces) -> None:

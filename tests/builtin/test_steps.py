@@ -12,12 +12,13 @@ from photographs import write_faces
 
 from builtin import vae as tiny_vae
 from builtin.steps import main
+from singer_core.network.patches import PatchAutoencoder
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "vae").mkdir()
-    tiny_vae.save_vae(tmp_path / "vae" / "vae.safetensors", tiny_vae.build_vae(8))
+    tiny_vae.save_vae(tmp_path / "vae" / "vae.safetensors", PatchAutoencoder(8))
     return tmp_path
 
 

@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 
+from singer_core import constants
 from singer_core.network.conditions import (
     CONDITIONAL,
     PORTRAIT_ONLY,
@@ -15,6 +16,7 @@ from singer_core.network.conditions import (
     AudioTokens,
     ReferenceFeatures,
 )
+from singer_core.network.schedule import ddim
 
 
 def labelled(passes: int, batch: int = 1) -> ReferenceFeatures:
@@ -128,15 +130,23 @@ def test_one_face_map_serves_every_frame():
     assert torch.equal(one.face_rows(), clip.face[:1].expand(4, -1, -1, -1))
 
 
-def test_the_portraits_part_is_added_where_the_network_predicts_changes():
-    clip = tiny.clip_of(UNCONDITIONAL, CONDITIONAL, batch=2)
-    v, latents = tiny.noise(16, 4, 2, 2, seed=1), tiny.noise(2, 3, 4, 2, 2, seed=2)
-    assert clip.with_base(v, 999) is v
+def test_v_is_of_the_portrait_less_what_the_network_says_it_lacks():
+    latents, change = tiny.noise(2, 3, 4, 2, 2, seed=1), tiny.noise(16, 4, 2, 2, seed=2)
+    noise = tiny.noise(8, 4, 2, 2, seed=3)
     changing = dataclasses.replace(tiny.TINY, predicts="change")
+    clip = tiny.clip_of(UNCONDITIONAL, CONDITIONAL, batch=2)
     clip = dataclasses.replace(clip, reference=clip.reference.read_by(changing, latents))
-    unseen, seen = (clip.with_base(v, 999) - v).unflatten(0, (2, 2, 4))
-    assert unseen.abs().max() == 0
-    torch.testing.assert_close(seen, -latents[:, :1].expand(-1, 4, -1, -1, -1))  # all of v is the frame there
-    each = clip.with_base(v, torch.arange(16) * 60)
-    torch.testing.assert_close(each[15:], clip.with_base(v, 900)[15:])
-    assert not torch.equal(each[14], clip.with_base(v, 900)[14])
+    portrait = latents[:, 0].repeat_interleave(4, 0)
+    scheduler = ddim("scaled_linear", constants.TRAIN_TIMESTEPS)
+    for step in (999, 499, 20):
+        signal = scheduler.alphas_cumprod[step].sqrt()
+        share = (1 - signal.square()).sqrt()
+        for frames, part in zip(
+            (-change[:8], portrait - change[8:]), (slice(8), slice(8, None)), strict=True
+        ):
+            noisy = signal * frames + share * noise
+            found = clip.with_base(change, noisy, step)[part]
+            torch.testing.assert_close(found, signal * noise - share * frames, rtol=1e-3, atol=1e-3)
+    each = clip.with_base(change, noise, torch.arange(16) * 60)
+    torch.testing.assert_close(each[15:], clip.with_base(change, noise, 900)[15:])
+    assert not torch.equal(each[14], clip.with_base(change, noise, 900)[14])
