@@ -50,8 +50,8 @@ class Architecture:
     latent_channels  of the VAE: SD1.5's 4, or more
     locator_input  what the face locator is shown: the box of the "face", or the "portrait" itself
     carried_input  branches that see the carried frames: all, as the authors', or those that see the portrait
-    predicts       v of the "frame", or of its "change" against the portrait, which branches that see it are
-                   given for nothing: a small network need not learn to copy
+    predicts       v of the "frame", or its "change": what the frame lacks of the portrait, which branches
+                   that see it are given for nothing; a small network need not learn to copy or pass on noise
     msm_kernel     shape (D, c, E, H, W) of the MSM's buffer; None for Hallo, which has no MSM
     sfm_width      width the SFM's gate mixes over; None for Hallo
     """

@@ -1,4 +1,4 @@
-"""The built-in model's VAE: patches of 8 x 8 pixels along the axes on which faces differ most (PCA)."""
+"""A VAE for small networks: patches of 8 x 8 pixels along the axes on which faces differ most (PCA)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ COLOURS = 3
 class PatchAutoencoder(nn.Module):
     """Linear both ways: latents of c channels are the coordinates of each patch, as if of a tiny VAE.
 
-    A small network's own few channels are lost where a learnt VAE squeezes a face into them: 48 of 192
-    coordinates keep a picture of 128 pixels at 34 dB and more, and cost next to nothing.
+    Four learnt channels lose the eyes of a face of 128 pixels; 48 of 192 coordinates keep it at 34 dB and
+    more, and cost next to nothing (docs/builtin.md).
     """
 
     def __init__(self, channels: int) -> None:
@@ -35,7 +35,7 @@ class PatchAutoencoder(nn.Module):
 
     @staticmethod
     def of(state: dict[str, Tensor]) -> PatchAutoencoder:
-        """The one of these tensors, in their precision. Raises RuntimeError where they are of another."""
+        """The one of these tensors, in their precision. RuntimeError where some are missing."""
         with torch.device("meta"):
             vae = PatchAutoencoder(len(state["encoder.bias"]))
         vae.load_state_dict(state, assign=True)
