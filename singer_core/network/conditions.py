@@ -88,8 +88,8 @@ class ReferenceFeatures:
         x = x.unflatten(0, (self.passes, -1))
         if self.passes == 1:
             return x[0].repeat_interleave(frames, 0)
-        rows = [(half * frames + k) % self.passes for k in range(frames)]
-        return x[rows].transpose(0, 1).flatten(0, 1)
+        read = [x[(half * frames + k) % self.passes] for k in range(frames)]
+        return torch.stack(read, dim=1).flatten(0, 1)
 
     def carried(self, site: str, branches: tuple[Branch, ...], size: torch.Size) -> Tensor:
         """Features of the carried frames for each branch, ((branch b), carried, c, h, w)."""
@@ -160,8 +160,8 @@ class ClipConditions:
         noisy  the latents that it was shown, for every branch or the same for all
         """
         base = None if self.reference is None else self.reference.base
-        noise = noise_shares(change.device).to(change)[torch.as_tensor(timestep, device=change.device).long()]
-        noise = noise.view(-1, 1, 1, 1)
+        times = torch.as_tensor(timestep, device=change.device).long().reshape(-1)  # no read of one alone
+        noise = noise_shares(change.device).to(change)[times].view(-1, 1, 1, 1)
         frames = -change
         if base is not None:
             frames = frames + self._to_who_sees(base.to(change).repeat_interleave(self.frames, 0))

@@ -5,7 +5,7 @@ Numerics sections 12 and 17.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from .. import constants
 from ..settings import NoiseSchedule, Solver
+
+Scheduler: TypeAlias = DDIMScheduler | DPMSolverMultistepScheduler | UniPCMultistepScheduler
 
 
 def ddim(noise_schedule: NoiseSchedule, steps: int) -> DDIMScheduler:
@@ -22,9 +24,7 @@ def ddim(noise_schedule: NoiseSchedule, steps: int) -> DDIMScheduler:
     return scheduler
 
 
-def solver_for(
-    solver: Solver, noise_schedule: NoiseSchedule, steps: int
-) -> DDIMScheduler | DPMSolverMultistepScheduler | UniPCMultistepScheduler:
+def solver_for(solver: Solver, noise_schedule: NoiseSchedule, steps: int) -> Scheduler:
     """The sampler of that name with the same time steps as `ddim`; one object serves one clip.
 
     "dpmpp_2m" (Lu et al. 2022, DPM-Solver++) and "unipc" (Zhao et al. 2023, bh2) are of second order in the
@@ -40,6 +40,17 @@ def solver_for(
         scheduler = DPMSolverMultistepScheduler(**common, algorithm_type="dpmsolver++")
     scheduler.set_timesteps(steps)
     return scheduler
+
+
+def noised(scheduler: Scheduler, timestep: Tensor, noise: Tensor, latents: Tensor) -> Tensor:
+    """`scheduler.add_noise` at one time step, for latents on any device.
+
+    It looks the step up where its arguments are, for which an accelerator would be waited for: so it is asked
+    for the shares of signal and noise on the host.
+    """
+    one, none = torch.ones(1), torch.zeros(1)
+    signal, share = (scheduler.add_noise(*given, timestep[None])[0] for given in ((one, none), (none, one)))
+    return signal * latents + share * noise
 
 
 def _noise(noise_schedule: NoiseSchedule) -> dict[str, Any]:

@@ -91,7 +91,7 @@ class SpectralWeighting:
                 gains = gains * (constants.TRAINED_CLIP_FRAMES / frames)
         elif options.band_gains.neutral:
             return None
-        return gains * gains.new_tensor(list(options.band_gains))
+        return torch.stack([gain * factor for gain, factor in zip(gains, options.band_gains, strict=True)])
 
     def kept(self, noise: Tensor) -> Tensor | None:
         """The module's gains for all clips after one that began with `noise`; None where each has its own."""
@@ -135,20 +135,20 @@ def sample_clip(
     Raises NotFiniteError where a step gave NaN or infinity. That is read one step later, so that an
     accelerator has the next step before it when the host asks.
     """
-    from ..network.schedule import solver_for  # diffusers too
+    from ..network.schedule import noised, solver_for  # diffusers too
 
     scheduler = solver_for(options.solver, options.noise_schedule, options.steps)
     latents, finite, one_by_one = noise, torch.tensor(True), options.sequential_guidance
     dtype, heard = network.dtype, clip.audio.tokens
+    times = scheduler.timesteps.to(noise.device)  # the network's; the scheduler's stay on the host
     for step, timestep in enumerate(scheduler.timesteps):
         if step == 0 or options.msm_input == "every_step":
             clip = dataclasses.replace(clip, audio=AudioTokens(weighting(heard, latents.to(dtype))))
         if held is not None:
-            noised = functools.partial(scheduler.add_noise, noise=noise, timesteps=timestep[None])
-            latents = held.joined(latents, noised)
+            latents = held.joined(latents, functools.partial(noised, scheduler, timestep, noise))
         now = options.at_step(step)
         clip = dataclasses.replace(clip, branches=branches_for(now))
-        run = functools.partial(network, latents.to(dtype), timestep, image_tokens)
+        run = functools.partial(network, latents.to(dtype), times[step], image_tokens)
         prediction, one_by_one = _of_branches(run, clip, one_by_one)
         latents = scheduler.step(guide(prediction.float(), now), timestep, latents).prev_sample
         _check(finite, step, options.steps, dtype)
