@@ -7,7 +7,7 @@ import tiny
 import torch
 
 from singer_core.network.conditions import noise_shares
-from singer_core.network.schedule import ddim, min_snr_weight, signal_to_noise, solver_for
+from singer_core.network.schedule import ddim, min_snr_weight, noised, signal_to_noise, solver_for
 
 SCHEDULES = ["linear", "scaled_linear"]
 
@@ -114,3 +114,15 @@ def test_more_steps_come_nearer(solver):
     distances = [distance_from_the_truth(solver, "scaled_linear", steps) for steps in (10, 20, 40, 100)]
     assert distances == sorted(distances, reverse=True)
     assert distances[-1] < 0.25 * distances[0]
+
+
+@pytest.mark.parametrize("solver", ["ddim", "dpmpp_2m", "unipc"])
+def test_noise_is_added_as_the_scheduler_adds_it(solver):
+    scheduler, latents, noise = (
+        solver_for(solver, "linear", 7),
+        tiny.noise(3, 4, 8, 8),
+        tiny.noise(3, 4, 8, 8, seed=1),
+    )
+    for timestep in scheduler.timesteps:
+        expected = scheduler.add_noise(latents, noise, timestep[None])
+        assert torch.equal(noised(scheduler, timestep, noise, latents), expected)
