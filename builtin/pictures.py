@@ -6,10 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from .faces import read_entries, read_faces
 from .world import Identity, Performance, Show, Song
@@ -62,48 +60,6 @@ class Photographs:
         left, top = np.clip(corner, 0, np.array(image.size) - side)
         box = (left, top, left + side, top + side)
         return np.asarray(image.resize((self.size, self.size), Image.Resampling.LANCZOS, box))
-
-
-class PicturePool:
-    """Pictures that crops are taken from, the oldest ones drawn anew as it is used. Deterministic by seed.
-
-    sources  each draws one picture (size, size, 3); they take turns
-    """
-
-    def __init__(self, sources: list[Draw], capacity: int, seed: int) -> None:
-        self.rng = np.random.default_rng(seed)
-        self.sources, self.drawn = sources, 0
-        self.pictures = [self._draw() for _ in range(capacity)]
-
-    def _draw(self) -> NDArray[np.uint8]:
-        self.drawn += 1
-        return self.sources[self.drawn % len(self.sources)](self.rng)
-
-    def crops(self, count: int, side: int, fresh: int) -> Tensor:
-        """(count, 3, side, side) in [-1, 1] after `fresh` new pictures; every second one shows a face.
-
-        Half of them have their colours changed, so that none is rare.
-        """
-        for _ in range(fresh):
-            self.pictures[self.drawn % len(self.pictures)] = self._draw()
-        cuts = [self._crop(side, bool(i % 2)) for i in range(count)]
-        return torch.from_numpy(np.stack(cuts)).permute(0, 3, 1, 2).contiguous()
-
-    def _crop(self, side: int, face: bool) -> NDArray[np.float32]:
-        picture = self.pictures[self.rng.integers(len(self.pictures))]
-        span = len(picture) - side
-        top, left = self.rng.integers(span + 1, size=2)
-        if face:  # it lies in the middle
-            top, left = span // 4 + top // 2, span // 4 + left // 2
-        cut = picture[top : top + side, left : left + side].astype(np.float32) / 127.5 - 1
-        return recoloured(cut, self.rng) if self.rng.uniform() < 0.5 else cut
-
-
-def recoloured(picture: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """A picture in [-1, 1] with another saturation, gain and tint."""
-    grey = picture.mean(-1, keepdims=True)
-    picture = grey + (picture - grey) * rng.uniform(0.6, 2.2)
-    return np.clip((picture + 1) * rng.uniform(0.8, 1.2, 3).astype(np.float32) - 1, -1, 1).astype(np.float32)
 
 
 def sources(size: int, faces: Path | None, held_out: bool = False, seed: int = 0) -> dict[str, Draw]:

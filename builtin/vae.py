@@ -16,7 +16,7 @@ from singer_core.network.patches import COLOURS, SIDE, PatchAutoencoder
 from singer_core.portrait.image import from_tensor
 from singer_core.weights import save_weights
 
-from .pictures import sources
+from .pictures import Draw, sources
 
 WEIGHTS = "vae.safetensors"
 AT_ONCE = 32  # pictures
@@ -54,8 +54,7 @@ def drawn_pictures(recipe: VaeRecipe, faces: Path | None) -> Iterator[Tensor]:
     kinds = sources(recipe.size, faces, seed=recipe.seed).values()
     for _ in range(0, recipe.pictures, AT_ONCE):
         for draw in kinds:
-            pictures = torch.from_numpy(np.stack([draw(rng) for _ in range(AT_ONCE)]))
-            yield pictures.permute(0, 3, 1, 2) / 127.5 - 1
+            yield _pictures(draw, rng, AT_ONCE) * 2 - 1
 
 
 def principal_axes(pictures: Iterator[Tensor], recipe: VaeRecipe) -> PatchAutoencoder:
@@ -111,10 +110,12 @@ def save_vae(path: Path, vae: PatchAutoencoder, dtype: torch.dtype = torch.float
 def held_out_pictures(count: int, size: int, faces: Path | None) -> dict[str, Tensor]:
     """Pictures (count, 3, size, size) in [0, 1] of people never trained on, by kind."""
     rng = np.random.default_rng(977)
-    return {
-        kind: torch.from_numpy(np.stack([draw(rng) for _ in range(count)])).permute(0, 3, 1, 2) / 255
-        for kind, draw in sources(size, faces, held_out=True).items()
-    }
+    return {kind: _pictures(draw, rng, count) for kind, draw in sources(size, faces, held_out=True).items()}
+
+
+def _pictures(draw: Draw, rng: np.random.Generator, count: int) -> Tensor:
+    """(count, 3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.stack([draw(rng) for _ in range(count)])).permute(0, 3, 1, 2) / 255
 
 
 def psnr_of(made: Tensor, true: Tensor) -> Tensor:

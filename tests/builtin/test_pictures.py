@@ -51,21 +51,3 @@ def test_the_face_takes_the_share_asked_for(faces):
     with Image.open(faces / "0014.jpg") as image:
         expected = np.asarray(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.LANCZOS, box))
     assert np.abs(source.cut("0014.jpg", 0.9, np.zeros(2)).astype(int) - expected).max() <= 1
-
-
-def test_a_pool_is_the_same_for_the_same_seed_and_shows_both_kinds(faces):
-    def crops(seed: int):
-        pool = pictures.PicturePool(list(pictures.sources(SIZE, faces).values()), 4, seed)
-        return pool, pool.crops(3, 32, fresh=2)
-
-    pool, first = crops(0)
-    assert first.shape == (3, 3, 32, 32) and first.abs().max() <= 1
-    assert (first == crops(0)[1]).all() and not (first == crops(1)[1]).all()
-    assert pool.drawn == 6
-
-
-def test_new_colours_keep_black_and_stay_in_range():
-    rng = np.random.default_rng(0)
-    picture = np.full((2, 2, 3), -1, np.float32)
-    assert (pictures.recoloured(picture, rng) == -1).all()
-    assert np.abs(pictures.recoloured(rng.uniform(-1, 1, (8, 8, 3)).astype(np.float32), rng)).max() <= 1
