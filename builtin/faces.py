@@ -74,7 +74,7 @@ class Faces:
         """A face under a variation, chosen by the seed; consecutive seeds show all faces before one again."""
         order = np.random.default_rng(JUDGED).permutation(len(self.meshes))
         photo = self.photograph(list(self.meshes)[order[seed % len(order)]])
-        return PuppetShow(photo, song, fps, size, Variation.random(seed), seed)
+        return PuppetShow(photo, song, fps, size, Variation.random(seed))
 
     @property
     def fingerprint(self) -> str:

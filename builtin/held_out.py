@@ -96,7 +96,7 @@ def show(number: int, seconds: float, size: int, faces: Faces | None) -> Show:
     if faces is None or number % 2 == 0:
         return drawn
     photo = faces.photograph(list(faces.meshes)[number // 2 % len(faces)])
-    return PuppetShow(photo, drawn.song, size=size, seed=number)
+    return PuppetShow(photo, drawn.song, size=size)
 
 
 def true_frames(show: Show) -> Frames:

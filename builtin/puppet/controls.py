@@ -27,7 +27,7 @@ from .photograph import MESH, Variation
 
 Floats = NDArray[np.float64]
 
-GAP = 0.150  # between the inner lips at opening 1, times `Variation.gap`
+GAP = 0.150  # between the inner lips at opening 1
 UPPER_SHARE = 0.11  # of the gap that the upper lip rises
 CORNER_SHARE = 0.37  # of the gap that the corners sink
 CHIN_SHARE = 0.74  # of the gap that the chin sinks

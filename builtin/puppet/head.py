@@ -43,7 +43,7 @@ class Head:
     """
 
     def __init__(self, photo: Floats, size: int, variation: Variation, eyes: bool) -> None:
-        self.size, self.eyes, self.gap = size, eyes, GAP * variation.gap
+        self.size, self.eyes = size, eyes
         self.tall = float(np.hypot(*(photo[152] - photo[10])[:2]))
         self.seen = self._upright(photo)
         self.basis = spread(self.seen)
@@ -64,7 +64,7 @@ class Head:
 
     def expressed(self, pose: Expression) -> Floats:
         """(478, 3) the face with its expression in its own frame, before the head moves."""
-        way = shifts(self.face, pose, self.gap * pose.opening, self.eyes)
+        way = shifts(self.face, pose, GAP * pose.opening, self.eyes)
         return moved(self.face, self.basis, way)
 
     def posed(self, pose: Expression) -> tuple[Floats, Floats]:
@@ -89,7 +89,7 @@ class Head:
     def opening(self, points: NDArray[np.float32]) -> float:
         """Mouth opening 0..1 read from moved points: the gap's height, square to the line of the eyes."""
         (x, y), (dx, dy) = points[263] - points[33], points[14] - points[13]
-        return float((dy * x - dx * y) / np.hypot(x, y) / (self.gap * self.tall))
+        return float((dy * x - dx * y) / np.hypot(x, y) / (GAP * self.tall))
 
     def _shift(self, pose: Expression) -> Floats:
         return np.array(pose.shift) * (self.tall / DRAWN_FACE)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from ..world.brush import Brush, ellipse, path
 from ..world.geometry import Expression
 from ..world.identity import Colour
+from .controls import GAP
 from .light import Light, colour
-from .photograph import Variation
 
 Floats = NDArray[np.float64]
 
@@ -22,8 +22,7 @@ WIDEST = 0.142  # half width of a mouth that shows them at these widths
 CAVITY = ((30, 9, 11), (50, 14, 16), (92, 30, 32))  # from top to bottom
 TONGUE, TONGUE_MIDDLE = (124, 50, 50), (182, 90, 86)
 LOWER_TEETH, BETWEEN_TEETH = (198, 184, 166), (120, 96, 84)
-ENAMEL = np.array([(128, 114, 102), (222, 212, 196), (250, 244, 230)])  # from the last tooth to the middle
-YELLOW = np.array([1.0, 0.96, 0.82])  # tint of the yellowest teeth
+ENAMEL = np.array([(128, 113, 97), (222, 210, 187), (250, 242, 220)])  # from the last tooth to the middle
 UPPER_SHADOW, LOWER_SHADOW = (34, 9, 10), (80, 26, 26)  # of the lips
 
 
@@ -33,10 +32,8 @@ class Mouth:
     half    half width of the closed mouth; origin and axes are those of its middle
     """
 
-    def __init__(self, light: Light, variation: Variation, half: float, gap: float) -> None:
-        self.light, self.half, self.gap = light, half, gap
-        self.teeth = np.array(TEETH) * variation.teeth
-        self.enamel = ENAMEL * (1 - variation.yellow * (1 - YELLOW))
+    def __init__(self, light: Light, half: float) -> None:
+        self.light, self.half = light, half
 
     def paint(self, brush: Brush, top: Floats, bottom: Floats, pose: Expression) -> None:
         """Between the inner contours (n, 2), image-left to right; the caller clips to them."""
@@ -52,7 +49,7 @@ class Mouth:
         self._shade_sides(brush, box)
 
     def _paint_tongue(self, brush: Brush, low: float, wide: float, pose: Expression) -> None:
-        rise = 0.020 + 0.36 * self.gap * pose.opening + 0.012 * pose.spread
+        rise = 0.020 + 0.36 * GAP * pose.opening + 0.012 * pose.spread
         back = ellipse(0, low + 0.035 - 0.03 * pose.rounding, 0.80 * wide, rise + 0.03)
         brush.fill(back, self.light.on(TONGUE), 0.95, 0.008)
         brush.fill(
@@ -64,13 +61,13 @@ class Mouth:
         crown = bottom[8:-8] - np.array([0.0, 0.010 + 0.006 * pose.spread])
         crown = crown[np.abs(crown[:, 0]) < 0.62 * self.half]
         if len(crown) > 2:
-            seen = float(np.clip((self.gap * pose.opening - 0.02) / 0.03, 0, 1)) * (1 - 0.8 * pose.rounding)
+            seen = float(np.clip((GAP * pose.opening - 0.02) / 0.03, 0, 1)) * (1 - 0.8 * pose.rounding)
             strip = path(np.concatenate([crown, crown[::-1] + np.array([0, 0.05])]))
             brush.fill(strip, self._tooth(np.array(LOWER_TEETH)), 0.7 * seen, 0.004)
 
     def _paint_upper_teeth(self, brush: Brush, high: float, rounding: float) -> None:
         """Fixed to the skull: the lips move over the row, and round lips hide it."""
-        reach = np.concatenate([[0.0], np.cumsum(self.teeth)]) * min(self.half / WIDEST, 1.15)
+        reach = np.concatenate([[0.0], np.cumsum(TEETH)]) * min(self.half / WIDEST, 1.15)
         line, dim = TEETH_EDGE - 0.018 * rounding, 1 - 0.45 * rounding
 
         def edge(x: float, notch: float = 0.0) -> tuple[float, float]:
@@ -86,7 +83,7 @@ class Mouth:
             brush.stroke(between, self.light.on(BETWEEN_TEETH), 0.0035, 0.3 * dim, 0.001)
 
     def _fill_enamel(self, brush: Brush, row: skia.Path, end: float, dim: float) -> None:
-        tones = [self._tooth(dim * self.enamel[k]) for k in (0, 1, 2, 1, 0)]
+        tones = [self._tooth(dim * ENAMEL[k]) for k in (0, 1, 2, 1, 0)]
         colours = [(255 << 24) | (red << 16) | (green << 8) | blue for red, green, blue in tones]
         ends = [skia.Point(-end, 0), skia.Point(end, 0)]
         shader = skia.GradientShader.MakeLinear(ends, colours, [0.0, 0.3, 0.5, 0.7, 1.0])

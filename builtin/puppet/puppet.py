@@ -49,7 +49,7 @@ class Puppet:
         left, right, upper, lower = self.head.face[[78, 308, 13, 14]]
         self._middle = 0.5 * (left + right)
         self._middle[1] = 0.5 * (upper + lower)[1]
-        self.mouth = Mouth(self.light, variation, 0.5 * float(right[0] - left[0]), self.head.gap)
+        self.mouth = Mouth(self.light, 0.5 * float(right[0] - left[0]))
         self._texels = _listed(self.head.texels + self.margin)
         self._triangles = self.head.triangles.ravel().tolist()
         self._paint = _texture(framed.image)

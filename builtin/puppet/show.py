@@ -11,7 +11,7 @@ from .puppet import Puppet
 
 
 class PuppetShow(Show):
-    """As `Performance`, of a photograph under a variation. `seed` makes the movements beside the mouth's."""
+    """As `Performance`, of a photograph under a variation."""
 
     def __init__(
         self,
@@ -20,9 +20,8 @@ class PuppetShow(Show):
         fps: float = 25.0,
         size: int = 128,
         variation: Variation = PLAIN,
-        seed: int = 0,
     ) -> None:
-        super().__init__(seed, song, fps, size)
+        super().__init__(song, fps, size)
         self.photo, self.variation = photo, variation
 
     @cached_property

@@ -6,6 +6,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -57,7 +58,6 @@ class Person(Protocol):
 class Show(ABC):
     """A person who sings a song, as a sequence of frames.
 
-    seed   of the movements that the song does not determine
     song   what is sung
     fps    frames a second; frame i shows the middle of its interval, (i + 0.5) / fps seconds
     size   side of the square picture in pixels, 32 or more
@@ -66,7 +66,7 @@ class Show(ABC):
     size or rate out of range; drawing raises RuntimeError when the drawing library is missing.
     """
 
-    def __init__(self, seed: int, song: Song, fps: float, size: int) -> None:
+    def __init__(self, song: Song, fps: float, size: int) -> None:
         if size < 32:
             raise ValueError(f"`size` is {size} pixels; a face needs at least 32. Use 128, 256 or 512.")
         if not 1 <= fps <= 240:
@@ -77,7 +77,7 @@ class Show(ABC):
         self.fps = fps
         self.size = size
         self._length = int(np.ceil(song.seconds * fps - 1e-6))
-        self.motion = _motion(seed, song, (np.arange(self._length, dtype=np.float64) + 0.5) / fps)
+        self.motion = _motion(song, (np.arange(self._length, dtype=np.float64) + 0.5) / fps)
 
     @property
     @abstractmethod
@@ -151,7 +151,7 @@ class Performance(Show):
     """A drawn person who sings; at opening 1 the gap of the mouth is `identity.mouth.gap`."""
 
     def __init__(self, identity: Identity, song: Song, fps: float = 25.0, size: int = 128) -> None:
-        super().__init__(identity.seed, song, fps, size)
+        super().__init__(song, fps, size)
         self.identity = identity
 
     @cached_property
@@ -166,36 +166,28 @@ class Performance(Show):
         return Painter(self.identity, self.size)
 
 
-def _motion(seed: int, song: Song, times: Floats) -> Motion:
-    """All movements at some times; the mouth follows the song, the rest phrase, beat and chance."""
-    rng = np.random.default_rng([seed, song.seed, 2])
+def _motion(song: Song, times: Floats) -> Motion:
+    """All movements at some times, as the song tells them: what it does not tell is blur where it is learnt.
+
+    The head rises with loudness, turns and leans with the melody, and rests where nobody sings.
+    """
     curves = song.curves
-    sung = curves.at("sung", times)
-    energy = np.interp(times, curves.times, _lagged(curves.effort))
-    arch = np.sin(np.pi * curves.at("phrase", times))
-    beat = 60.0 / song.tempo
-    since = (times - song.score.beats[0]) / beat if song.score.beats else times / beat
-    bounce = np.cos(2 * np.pi * since) * (0.35 + 0.65 * energy)
-    sway = np.sin(np.pi * since / 2 + rng.uniform(0, 2 * np.pi))
-    lively = rng.uniform(0.4, 0.8)  # what the song does not tell blurs what is learnt
-    pitch = np.interp(times, curves.times, _lagged(np.log2(curves.pitch / np.median(curves.pitch))))
-    drift = _wander(rng, times, 6, 0.35)
-    gaze = _wander(rng, times, 2, 0.4).T * (1.0, 0.6)
-    turn = np.clip(0.55 * sway * (0.4 + 0.6 * energy) + 0.45 * drift[1], -1, 1) * lively
+    loud = np.interp(times, curves.times, _lagged(curves.effort * curves.sung))
+    octaves = np.log2(curves.pitch / np.median(curves.pitch)) * curves.sung
+    melody = np.interp(times, curves.times, np.clip(2.0 * _lagged(octaves), -1, 1))
     return Motion(
         opening=curves.at("opening", times),
         rounding=curves.at("rounding", times),
         spread=curves.at("spread", times),
         vowel=curves.at("vowel", times).astype(np.int8),
-        sung=sung.astype(bool),
-        blink=_blinks(rng, song, times),
-        brow=np.clip(0.55 * arch + 0.8 * pitch * energy + 0.2 * drift[2] - 0.1, -1, 1),
-        gaze=gaze,
-        shift=lively
-        * np.stack([1.3 * sway * energy + 0.7 * drift[3], 0.65 * bounce + 0.5 * drift[4]], axis=1),
-        roll=lively * np.deg2rad(2.2 * sway * (0.3 + 0.7 * energy) + 1.3 * drift[5]),
-        yaw=turn,
-        nod=np.clip(0.45 * bounce - 0.5 * arch * np.maximum(pitch, 0) + 0.3 * drift[0], -1, 1),
+        sung=curves.at("sung", times).astype(bool),
+        blink=_blinks(song, times),
+        brow=np.clip(0.6 * loud + 0.6 * melody - 0.1, -1, 1),
+        gaze=np.stack([-0.3 * melody, 0.2 * loud], axis=1),  # at whom the head turns away from
+        shift=np.stack([0.8 * melody, -0.6 * loud], axis=1),
+        roll=np.deg2rad(1.8 * melody),
+        yaw=0.45 * melody,
+        nod=0.2 - 0.6 * loud,
     )
 
 
@@ -206,22 +198,11 @@ def _lagged(curve: Floats) -> Floats:
     return smooth(curve, 0.5)
 
 
-def _wander(rng: np.random.Generator, times: Floats, count: int, rate: float) -> Floats:
-    """(count, len(times)) slow movements within -1..1, each the sum of three sines around `rate` Hz."""
-    paths = np.zeros((count, len(times)))
-    for row in paths:
-        for hertz in rate * np.array([0.45, 1.0, 1.7]) * rng.uniform(0.8, 1.25, 3):
-            row += np.sin(2 * np.pi * hertz * times + rng.uniform(0, 2 * np.pi)) / 3.0
-    return paths
-
-
-def _blinks(rng: np.random.Generator, song: Song, times: Floats) -> Floats:
-    """0 open .. 1 closed: a blink every two to five seconds, one more after half of the phrases."""
-    starts = list(np.cumsum(rng.uniform(1.8, 4.6, int(song.seconds / 1.8) + 2)))
-    ends = [note.end for note in song.score.notes if note.last]
-    for end in ends:
-        if rng.uniform() < 0.5 and min(abs(end - start) for start in starts) > 0.8:
-            starts.append(end)
+def _blinks(song: Song, times: Floats) -> Floats:
+    """0 open .. 1 closed: a blink where a phrase begins and where it ends."""
+    notes = song.score.notes
+    starts = [note.end for note in notes if note.last]
+    starts += [note.start for before, note in pairwise(notes) if before.last]
     closed = np.zeros(len(times))
     for start in starts:
         place = (times - start) / BLINK_SECONDS

@@ -94,7 +94,7 @@ def test_a_resting_puppet_is_its_photograph(photo: Photograph) -> None:
 
 def test_variations_are_deterministic_and_differ(photo: Photograph, song: Song) -> None:
     def frames(seed: int) -> np.ndarray:
-        show = PuppetShow(photo, song, size=96, variation=Variation.random(seed), seed=seed)
+        show = PuppetShow(photo, song, size=96, variation=Variation.random(seed))
         return np.stack([show.frame(i) for i in (0, 17)])
 
     assert np.array_equal(frames(8), frames(8))
@@ -109,7 +109,7 @@ def test_grain_and_colour_stay_the_same_in_a_clip(photo: Photograph) -> None:
 
 
 def test_a_puppet_sings_as_the_drawn_world_does(photo: Photograph, song: Song) -> None:
-    show, drawn = PuppetShow(photo, song, size=64, seed=2), Performance(Identity.random(2), song, size=64)
+    show, drawn = PuppetShow(photo, song, size=64), Performance(Identity.random(2), song, size=64)
     assert len(show) == len(drawn) == 40
     assert show.expression(20) == drawn.expression(20)
     assert show.frame(3).shape == (64, 64, 3) and show.landmarks(3).shape == (478, 2)
