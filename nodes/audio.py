@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -22,11 +23,12 @@ from singer_core.audio.separation import load_separator
 from singer_core.audio.wav2vec2 import Wav2Vec2FrontEnd
 from singer_core.audio.waveform import Waveform
 from singer_core.downloads import FILES
+from singer_core.marks import read_marks
 from singer_core.settings import MotionResponse, SongSettings
 
 from . import folders
 from .library import needs_library, progress_bar
-from .sockets import SingerAudio, SingerWeights, to_audio, to_waveform, widget
+from .sockets import SingerAudio, SingerWeights, checked, to_audio, to_waveform, widget
 
 if TYPE_CHECKING:
     from comfy.audio_encoders.audio_encoders import AudioEncoderModel
@@ -210,6 +212,10 @@ class SingerMotionWeights(io.ComfyNode):
             ],
             outputs=[SingerWeights.Output(display_name="weights", tooltip="Pose, face and lip per frame.")],
         )
+
+    @classmethod
+    def validate_inputs(cls, marks: str | None = None) -> bool | str:
+        return checked(lambda: read_marks(marks or "", math.inf))
 
     @classmethod
     @needs_library

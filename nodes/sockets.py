@@ -15,6 +15,7 @@ A LATENT of ours has "singer_timing": `Timing` beside its samples (frames, 4, h,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypedDict, get_args, get_origin
 
 import numpy as np
@@ -121,6 +122,15 @@ class Landmarks(TypedDict):
 
     frames: list[list[FoundFace]]
     image_size: tuple[int, int]
+
+
+def checked(read: Callable[[], object]) -> bool | str:
+    """What core's `validate_inputs` answers before anything runs: True, or what is wrong with a text."""
+    try:
+        read()
+    except ValueError as error:
+        return str(error)
+    return True
 
 
 def to_image(picture: Image.Image) -> Tensor:

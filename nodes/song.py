@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -52,12 +53,13 @@ from .keys import has_rows, kept_clips
 from .library import needs_library
 from .preview import Preview
 from .samplers import ClipNoise
-from .sockets import SONG, Cond, Conds, Noise, find_song, first_of, widget
+from .sockets import SONG, Cond, Conds, Noise, checked, find_song, first_of, widget
 
 logger = logging.getLogger(__name__)
 
 # Options of the library that say how a song is cut and held steady.
 FORM = ("clip_frames", "motion_frames", "overlap", "clip_noise", "hold_colours", "reanchor")
+ANY_SONG = (sys.maxsize, 1000.0)  # frames, and frames a second, before the song is known
 
 
 class SingerSampler(io.ComfyNode):
@@ -128,6 +130,10 @@ class SingerSampler(io.ComfyNode):
                 io.Latent.Output(display_name="latent", tooltip="Latents of all frames (frames, 4, h, w).")
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, takes: str | None = None) -> bool | str:
+        return checked(lambda: read_takes(takes or "", *ANY_SONG))
 
     @classmethod
     @needs_library

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import graphs
+import pytest
 import tiny
 import torch
 from safetensors.torch import load_file
@@ -120,6 +121,31 @@ def test_errors_are_in_the_packs_words(server):
         "prompt", {"prompt": graphs.whole_song("away", checkpoint="../../secret.safetensors")}
     )
     assert refused["node_errors"]["model"]["errors"][0]["type"] == "value_not_in_list"
+
+
+@pytest.mark.parametrize(
+    ("takes", "place"),
+    [
+        ("0.1-0.2:7; 0.15-0.3:8", "`takes`: '0.15-0.3:8' overlaps 0.1-0.2:7."),
+        ("0.1-0.2", "`takes`: '0.1-0.2': a take is seconds from-to and a seed"),
+        ("0.1-0.2:7 nose 2", "`takes`: '0.1-0.2:7 nose 2': 'nose' is none of pose, face, lip."),
+    ],
+)
+def test_takes_are_read_before_the_queue_runs(server, takes, place):
+    prompt = graphs.whole_song("refused")
+    prompt["samples"]["inputs"]["takes"] = takes
+    (error,) = server.post("prompt", {"prompt": prompt})["node_errors"]["samples"]["errors"]
+    assert error["extra_info"]["input_name"] == "takes" and place in error["details"]
+
+
+def test_marks_are_read_before_the_queue_runs(server):
+    prompt = graphs.whole_song("refused")
+    weighed = {"pose": 1.0, "face": 1.0, "lip": 1.0, "beat": 0.0, "loudness": 0.0, "silence": 0.0}
+    inputs = {"singer_audio": ["audio", 0], **weighed, "marks": "0:31-0:30 lip 1.2"}
+    prompt["weights"] = graphs.node("SingerMotionWeights", **inputs)
+    prompt["conditioning"]["inputs"]["weights"] = ["weights", 0]
+    (error,) = server.post("prompt", {"prompt": prompt})["node_errors"]["weights"]["errors"]
+    assert "`marks`: '0:31-0:30 lip 1.2': 0:30 is not behind 0:31." in error["details"]
 
 
 def test_help_pages_and_translations_are_served(server):

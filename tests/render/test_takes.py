@@ -128,13 +128,13 @@ def pipeline_of(network, vae, **changes) -> SingerPipeline:
     return SingerPipeline(network, vae, options)
 
 
-def stored(root, pipeline) -> ClipStore:
+def stored(root, pipeline, song=SONG) -> ClipStore:
     shared = pipeline.shared_key(PORTRAIT)
-    return ClipStore(root, shared, pipeline.clip_keys(shared, SONG))
+    return ClipStore(root, shared, pipeline.clip_keys(shared, song))
 
 
-def latents_of(pipeline, store=None, takes=()) -> torch.Tensor:
-    clips = pipeline.render(PORTRAIT, SONG, store=store, takes=takes)
+def latents_of(pipeline, store=None, takes=(), song=SONG) -> torch.Tensor:
+    clips = pipeline.render(PORTRAIT, song, store=store, takes=takes)
     return torch.cat([clip.latents[: len(clip.pictures)] for clip in clips])
 
 
@@ -165,6 +165,25 @@ def test_a_retake_changes_its_frames_alone_and_is_found_again(tmp_path, tiny_net
         assert torch.equal(latents_of(pipeline, store, [TAKE]), found)
         assert torch.equal(latents_of(pipeline, store), song)
         assert runs == []
+
+
+def test_two_renders_at_once_with_other_takes_give_what_each_gives_alone(tmp_path, tiny_network, tiny_vae):
+    pipeline, song = pipeline_of(tiny_network, tiny_vae, steps=1), tiny.audio_of(8)
+    takes = Take(5, 8, seed=7), Take(5, 8, seed=8)
+    with stored(tmp_path / "alone", pipeline, song) as store:
+        alone = [latents_of(pipeline, store, [take], song) for take in takes]
+    with (
+        stored(tmp_path / "shared", pipeline, song) as one,
+        stored(tmp_path / "shared", pipeline, song) as other,
+    ):
+        renders = [
+            pipeline.render(PORTRAIT, song, store=store, takes=[take])
+            for store, take in zip((one, other), takes, strict=True)
+        ]
+        by_turns = zip(*renders, strict=True)
+        for clips, expected in zip(zip(*by_turns, strict=True), alone, strict=True):
+            assert torch.equal(torch.cat([clip.latents for clip in clips]), expected)
+        assert not list(one.folder.glob(".*"))  # half-written
 
 
 def test_pictures_are_those_of_the_take(tiny_network, tiny_vae):
