@@ -8,8 +8,9 @@ from __future__ import annotations
 import pickle
 import struct
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ _SAFETENSORS_DTYPES = {
     "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
 
+PIECE_BYTES = 2**27  # read from a file before its pages are given back
+
 _TORCH_MAGIC = (b"PK\x03\x04", b"\x80")  # a zip file, or a pickle as before PyTorch 1.6
 # What PyTorch's unpickler raises on bytes that mean nothing.
 _DAMAGED = (
@@ -38,17 +41,37 @@ _DAMAGED = (
 
 @dataclass(frozen=True)
 class WeightFile:
-    """An opened file. `tensor(name)` reads one tensor, backed by the file's pages where the format allows."""
+    """An opened file. `tensor(name)` reads one tensor.
+
+    anew    opens it again, where tensors are pages of it: what was read stays in memory until it is closed
+    """
 
     path: Path
     shapes: dict[str, tuple[int, ...]]
     dtypes: dict[str, torch.dtype]
     metadata: dict[str, str]
     tensor: Callable[[str], Tensor] = field(repr=False)
+    anew: Callable[[], WeightFile] | None = field(default=None, repr=False)
 
     def state(self) -> State:
         """All tensors."""
         return {name: self.tensor(name) for name in self.shapes}
+
+    def moved(
+        self, names: Iterable[str], dtype: torch.dtype | None, device: torch.device | str = "cpu"
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Tensors in another type or place; those already there stay pages of the file.
+
+        The file is opened anew for every piece, so that little of it is in memory beside what it gave.
+        """
+        file, read = self, 0
+        for name in names:
+            stored = file.tensor(name)
+            value = stored.to(device=device, dtype=dtype)
+            yield name, value
+            read += 0 if value is stored else stored.nbytes
+            if self.anew is not None and read > PIECE_BYTES:
+                file, read = self.anew(), 0
 
     @staticmethod
     def joined(path: Path, parts: Mapping[str, WeightFile]) -> WeightFile:
@@ -115,7 +138,8 @@ def _open_safetensors(path: Path) -> WeightFile:
         piece = handle.get_slice(key)
         shapes[key] = tuple(piece.get_shape())
         dtypes[key] = _SAFETENSORS_DTYPES[piece.get_dtype()]
-    return WeightFile(path, shapes, dtypes, dict(handle.metadata() or {}), handle.get_tensor)
+    metadata, anew = dict(handle.metadata() or {}), partial(_open_safetensors, path)
+    return WeightFile(path, shapes, dtypes, metadata, handle.get_tensor, anew)
 
 
 def _open_torch(path: Path, within: Sequence[str]) -> WeightFile:
@@ -129,16 +153,22 @@ def _open_torch(path: Path, within: Sequence[str]) -> WeightFile:
         raise RuntimeError(f"{path.name} is no state dict: it holds {_contents(state)}, not tensors by name.")
     shapes = {key: tuple(value.shape) for key, value in state.items()}
     dtypes = {key: value.dtype for key, value in state.items()}
-    return WeightFile(path, shapes, dtypes, {}, state.__getitem__)
+    anew = partial(_open_torch, path, within) if _can_be_mapped(path) else None
+    return WeightFile(path, shapes, dtypes, {}, state.__getitem__, anew)
+
+
+def _can_be_mapped(path: Path) -> bool:
+    """PyTorch maps zip files by name alone, and takes some names for another format."""
+    return zipfile.is_zipfile(path) and path.suffix != ".safetensors"
 
 
 def load_plain(path: Path, mapped: bool = False) -> Any:
     """What a PyTorch file holds, tensors and plain values; RuntimeError for a damaged or unsafe one.
 
-    mapped: where PyTorch can. It maps zip files by name alone, and takes some names for another format.
+    mapped: where PyTorch can.
     """
     try:
-        if mapped and zipfile.is_zipfile(path) and path.suffix != ".safetensors":
+        if mapped and _can_be_mapped(path):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         with path.open("rb") as stream:
             return torch.load(stream, map_location="cpu", weights_only=True)

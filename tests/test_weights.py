@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import pickle
@@ -11,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from singer_core import weights
 from singer_core.audio.wav2vec2 import load_wav2vec2
 from singer_core.cli.batch import read_jobs
 from singer_core.files import file_hash
@@ -34,6 +36,22 @@ def test_shapes_types_and_values_are_those_stored(file):
     assert opened.dtypes == {"a.weight": torch.float32, "b": torch.float16}
     for key, value in STATE.items():
         assert torch.equal(opened.tensor(key), value)
+
+
+def test_tensors_of_another_type_leave_the_pages_of_their_file(file, monkeypatch):
+    monkeypatch.setattr(weights, "PIECE_BYTES", 8)
+    opened, times = open_weights(file), []
+
+    def anew() -> WeightFile:
+        times.append(again())
+        return times[-1]
+
+    again = opened.anew
+    moved = dict(dataclasses.replace(opened, anew=anew).moved(STATE, torch.float64))
+    assert all(torch.equal(value, STATE[key].double()) for key, value in moved.items())
+    assert len(times) == 1  # 24 bytes, then 8
+    kept = dict(opened.moved(["b"], torch.float16))["b"]
+    assert kept.data_ptr() == opened.tensor("b").data_ptr()
 
 
 def test_a_missing_file_is_named(tmp_path):

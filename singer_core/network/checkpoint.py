@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from .. import constants
 from ..files import files_below
@@ -133,14 +132,8 @@ def load_network(
 
     with torch.device("meta"):
         network = SingerNetwork(checkpoint.architecture)
-    state: dict[str, Tensor] = {}
-    dead = 0
-    for key in checkpoint.file.shapes:
-        name = our_key(key, checkpoint.architecture)
-        if name is None:
-            dead += 1
-            continue
-        state[name] = checkpoint.file.tensor(key).to(device=device, dtype=dtype)
+    names = dict(_our_names(checkpoint))
+    state = {names[key]: value for key, value in checkpoint.file.moved(names, dtype, device)}
     network.load_state_dict(state, assign=True)
     logger.info(
         "%s: %s, %s, %d tensors, %d of modules that inference never runs",
@@ -148,7 +141,7 @@ def load_network(
         VARIANTS[checkpoint.variant],
         network.dtype,
         len(state),
-        dead,
+        len(checkpoint.file.shapes) - len(state),
     )
     return network.eval().requires_grad_(False)
 
