@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import torch
-from tiny import FEATURES, SIDE, TINY, noise
+from tiny import FEATURES, SIDE, TINY, noise, random_state, save_checkpoint
 
 from singer_core.training.config import TrainConfig
 from singer_core.weights import save_weights
@@ -54,3 +54,14 @@ def config(folder: Path, **changes: object) -> TrainConfig:
         seed=3,
     )
     return plain.but(**changes)
+
+
+def distillation(folder: Path, **changes: object) -> TrainConfig:
+    """A run that distills a network of random numbers, which it writes where it is missing."""
+    teacher = folder / "net.safetensors"
+    if not teacher.exists():
+        save_checkpoint(teacher, random_state(SMALL))
+    off = {"reference_dropout": 0.0, "audio_dropout": 0.0, "noise_offset": 0.0}
+    short = {"distilled_steps": 2, "teacher_steps": 4, "rate": 1e-3}
+    changes = {"recipe": "distill", "start": teacher, "architecture": None, **off, **short, **changes}
+    return config(folder, **changes)

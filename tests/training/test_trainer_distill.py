@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 sys.path.append(str(Path(__file__).parent))
 
-from clips import SMALL, config, write_clips
+from clips import SMALL, distillation, write_clips
 from tiny import random_state, save_checkpoint
 
 from singer_core.cli import main
@@ -23,31 +23,22 @@ from singer_core.network.conditions import CONDITIONAL, UNCONDITIONAL
 from singer_core.network.schedule import ddim
 from singer_core.settings import PAPER
 from singer_core.training.checkpoints import NETWORK, export_newest
-from singer_core.training.config import TrainConfig
 from singer_core.training.distillation import Conditioned, Distillation
 from singer_core.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Path:
-    """Data, and a trained network to distill."""
+    """Data, and a network to distill."""
     folder = tmp_path_factory.mktemp("distill")
     write_clips(folder / "data")
-    save_checkpoint(folder / "net.safetensors", random_state(SMALL))
     return folder
-
-
-def distillation(world: Path, output: Path, **changes: object) -> TrainConfig:
-    plain = config(world, output=output, start=world / "net.safetensors", architecture=None)
-    changes = {"distilled_steps": 2, "teacher_steps": 4, "rate": 1e-3, **changes}
-    off = {"reference_dropout": 0.0, "audio_dropout": 0.0, "noise_offset": 0.0}
-    return plain.but(recipe="distill", **off, **changes)
 
 
 @pytest.fixture(scope="module")
 def first(world) -> Trainer:
     """Before its first step: the student is the teacher."""
-    return Trainer(distillation(world, world / "first", batch=2))
+    return Trainer(distillation(world, output=world / "first", batch=2))
 
 
 def objective_of(trainer: Trainer, **changes: object) -> Distillation:
@@ -102,7 +93,7 @@ def test_own_outputs_are_carried_and_gone_on_from(first):
 
 def test_distillation_resumes_exactly_and_says_what_it_made(world, tmp_path, capsys):
     short = {"own_outputs": 1.0, "teacher_steps": 2}
-    whole, broken = (distillation(world, tmp_path / name, **short) for name in ("whole", "broken"))
+    whole, broken = (distillation(world, output=tmp_path / name, **short) for name in ("whole", "broken"))
     Trainer(whole.but(save_every=1)).run()
     shutil.copytree(whole.output / "step-000001", broken.output / "step-000001")
     trainer = Trainer(broken)
@@ -120,11 +111,11 @@ def test_distillation_resumes_exactly_and_says_what_it_made(world, tmp_path, cap
     assert "distilled: made for 2 steps without guidance (learnt: 3.5 and 3.5)" in capsys.readouterr().out
     assert default_options(made) == PAPER
     with pytest.raises(ValueError, match="distilled already, for 2 steps"):
-        Trainer(distillation(world, tmp_path / "again", start=files[0]))
+        Trainer(distillation(world, output=tmp_path / "again", start=files[0]))
 
 
 def test_what_cannot_be_distilled_is_one_clear_error(world, tmp_path):
-    run = distillation(world, tmp_path / "run")
+    run = distillation(world, output=tmp_path / "run")
     with pytest.raises(
         ValueError, match="`teacher_steps` is 5; accepted: a multiple of `distilled_steps` \\(2\\)"
     ):
@@ -142,7 +133,7 @@ def test_what_cannot_be_distilled_is_one_clear_error(world, tmp_path):
 
 def test_factors_leave_the_teacher_its_tensors(world, tmp_path):
     pytest.importorskip("peft")
-    trainer = Trainer(distillation(world, tmp_path / "run", trainable="factors", lora_rank=2, steps=1))
+    trainer = Trainer(distillation(world, output=tmp_path / "run", trainable="factors", lora_rank=2, steps=1))
     teacher = trainer.module.objective.teacher
     student = dict(trainer.network.named_parameters())
     assert student["unet.conv_out.weight"] is teacher.unet.conv_out.weight

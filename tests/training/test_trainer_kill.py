@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from clips import config, write_clips
+from clips import config, distillation, write_clips
 from safetensors.torch import load_file
 
 from singer_core.training.checkpoints import AVERAGE, NETWORK, all_steps
@@ -23,20 +23,22 @@ import sys
 from pathlib import Path
 sys.path[:0] = {paths!r}
 import torch
-from clips import config
+from clips import {make}
 from singer_core.training.trainer import Trainer
 torch.set_num_threads(1)
 folder = Path({folder!r})
-Trainer(config(folder, output=folder / "broken", steps=10_000, save_every=1, ema=0.9, keep=3)).run()
+Trainer({make}(folder, output=folder / "broken", steps=10_000, save_every=1, ema=0.9, keep=3)).run()
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is Unix's")
-def test_killed_run_resumes_with_the_weights_of_an_unbroken_one(tmp_path):
+@pytest.mark.parametrize("make", [config, distillation])
+def test_killed_run_resumes_with_the_weights_of_an_unbroken_one(make, tmp_path):
     write_clips(tmp_path / "data")
     here = Path(__file__).parent
-    program = PROGRAM.format(paths=[str(here), str(here.parent)], folder=str(tmp_path))
+    paths = [str(here), str(here.parent)]
+    program = PROGRAM.format(make=make.__name__, paths=paths, folder=str(tmp_path))
     victim = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
     broken = tmp_path / "broken"
     end = time.monotonic() + 1800
@@ -53,8 +55,8 @@ def test_killed_run_resumes_with_the_weights_of_an_unbroken_one(tmp_path):
     torch.set_num_threads(1)
     try:
         same = {"steps": 10_000, "ema": 0.9, "keep": 3}
-        Trainer(config(tmp_path, output=broken, save_every=1, **same)).run(until=last)
-        Trainer(config(tmp_path, output=tmp_path / "whole", save_every=10_000, **same)).run(until=last)
+        Trainer(make(tmp_path, output=broken, save_every=1, **same)).run(until=last)
+        Trainer(make(tmp_path, output=tmp_path / "whole", save_every=10_000, **same)).run(until=last)
     finally:
         torch.set_num_threads(threads)
     for name in (NETWORK, AVERAGE):
