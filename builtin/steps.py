@@ -5,7 +5,6 @@ people   draw and encode people in several poses, for stage 1
 data     draw and encode people who sing, for stage 2
 stage1   learn what people look like
 stage2   learn to sing; begins with the newest checkpoint of stage 1
-distil   learn to sing in two steps what the newest checkpoint of stage 2 does in eight guided ones
 sample   let held-out people sing held-out songs: a contact sheet, and measures
 export   write the weights in half precision
 finder   train the face finder, say how well it finds people it never saw
@@ -93,13 +92,12 @@ def stage2(
     _train(config.but(start=begun, architecture=architecture), until)
 
 
-def distil(folder: Path, steps: int | None = None, until: int | None = None) -> None:
-    config = _config("distil", folder / "data", folder, steps)
-    _train(config.but(start=weights(_newest(folder / "stage2"))), until)
-
-
 def sample(
-    folder: Path, faces: Path | None = None, count: int = 4, seconds: float = 2.56, denoise: int = 8
+    folder: Path,
+    faces: Path | None = None,
+    count: int = 4,
+    seconds: float = 2.56,
+    denoise: int = h.DEMO.steps,
 ) -> None:
     newest = _newest(folder / "stage2")
     models = h.Models.load(weights(newest), folder / "vae" / "vae.safetensors")
@@ -213,7 +211,7 @@ def _train(config: TrainConfig, until: int | None) -> None:
     )
 
 
-STEPS = (vae, people, data, stage1, stage2, distil, sample, export, everything, finder)
+STEPS = (vae, people, data, stage1, stage2, sample, export, everything, finder)
 
 
 def main(arguments: list[str] | None = None) -> None:

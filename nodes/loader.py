@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import comfy.model_management as mm
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import VAE
 from comfy_api.latest import Input, io
 
+from singer_core import constants
 from singer_core.audio.waveform import read_audio
 from singer_core.demo import files
 from singer_core.network.checkpoint import open_checkpoint
-from singer_core.network.taesd import comfyui_state
+from singer_core.network.patches import PatchAutoencoder
 from singer_core.portrait.image import read_picture
 from singer_core.portrait.landmarks import read_landmarks
 from singer_core.portrait.portrait import Portrait, prepare_portrait
@@ -29,6 +31,7 @@ WEIGHT_DTYPES = {
     "fp32": torch.float32,
     "fp8_e4m3fn": torch.float8_e4m3fn,
 }
+PIXEL_BYTES = 2 * 3 * 4  # what a pixel of the built-in VAE needs: three float32, before and after scaling
 SCHEDULES = {"official": "linear", "as trained": "scaled_linear"}
 
 
@@ -104,8 +107,8 @@ class SingerDemoLoader(io.ComfyNode):
             outputs=[
                 io.Model.Output(
                     display_name="model",
-                    tooltip="A small network for drawn faces of 128 x 128 pixels, in the paper's mode; "
-                    "guidance 1.25, 4 steps.",
+                    tooltip="A small network for faces of 128 x 128 pixels, drawn or photographed, in the "
+                    "paper's mode; 1 step, no guidance.",
                 ),
                 io.Vae.Output(display_name="vae", tooltip="The VAE that the model was trained with."),
                 SingerPortraitType.Output(
@@ -130,9 +133,15 @@ def builtin_model() -> ModelPatcher:
 
 
 def builtin_vae() -> VAE:
-    """Its VAE. Core knows TAESD 64 channels wide; the narrow one is filled up with zeros."""
-    vae = VAE(sd=comfyui_state(load_state(files.VAE)))
-    vae.throw_exception_if_invalid()
+    """Its VAE: core's for pictures without one, whose network gives way to the patches."""
+    network = PatchAutoencoder.of({name: x.float() for name, x in load_state(files.VAE).items()})
+    network = network.rescaled(1 / constants.VAE_SCALE).eval()
+    vae = VAE(sd={"pixel_space_vae": torch.ones(())}, dtype=torch.float32)
+    vae.first_stage_model, vae.latent_channels = network, network.channels
+    vae.downscale_ratio = vae.upscale_ratio = constants.VAE_STRIDE
+    vae.memory_used_encode = lambda shape, _: shape[-2] * shape[-1] * PIXEL_BYTES
+    vae.memory_used_decode = lambda shape, _: shape[-2] * shape[-1] * constants.VAE_STRIDE**2 * PIXEL_BYTES
+    vae.patcher = ModelPatcher(network, load_device=vae.device, offload_device=mm.vae_offload_device())
     return vae
 
 

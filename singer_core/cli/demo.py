@@ -12,14 +12,14 @@ from . import sing
 
 DESCRIPTION = """
 Let the built-in model sing: 5 seconds at 25 frames a second, without any download. The model is small
-(128 x 128 pixels) and knows drawn faces; docs/model_card.md says what to expect of it.
+(128 x 128 pixels) and sings drawn faces and photographs; docs/model_card.md says what to expect of it.
 """
 
 EPILOG = """
 example:
   singer demo
-  singer demo --audio my-song.mp3 --steps 20 --out my-song.mp4
-  singer demo --image me.png
+  singer demo --audio my-song.mp3 --out my-song.mp4
+  singer demo --image me.jpg
 """
 
 

@@ -33,6 +33,18 @@ class PatchAutoencoder(nn.Module):
         pixels: Tensor = self.decoder(latents)
         return pixels
 
+    @property
+    def channels(self) -> int:
+        return self.encoder.out_channels
+
+    @torch.no_grad()
+    def rescaled(self, factor: float) -> PatchAutoencoder:
+        """Itself, its latents `factor` times as large from now on."""
+        for parameter in self.encoder.parameters():
+            parameter.mul_(factor)
+        self.decoder.weight.div_(factor)
+        return self
+
     @staticmethod
     def of(state: dict[str, Tensor]) -> PatchAutoencoder:
         """The one of these tensors, in their precision. RuntimeError where some are missing."""

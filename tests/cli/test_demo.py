@@ -29,6 +29,10 @@ def tone(path, seconds: float):
     return path
 
 
+def decibels(picture: torch.Tensor, true: torch.Tensor) -> float:
+    return float(-10 * torch.log10((picture - true).square().mean()))
+
+
 @pytest.fixture(scope="module")
 def built_in():
     return open_checkpoint(files.CHECKPOINT)
@@ -43,6 +47,7 @@ def test_the_built_in_model_is_an_ordinary_checkpoint(built_in, capsys):
     assert main(["info", str(files.CHECKPOINT)]) == 0
     assert "MSM" in capsys.readouterr().out
     assert default_options(built_in) == BUILT_IN
+    assert built_in.distilled_steps == BUILT_IN.steps and not BUILT_IN.guided
     trained_with = ("noise_schedule", "msm_input", "msm_scale")  # the demo changes none of these
     assert all(getattr(BUILT_IN, name) == getattr(PAPER, name) for name in trained_with)
 
@@ -58,7 +63,7 @@ def test_the_built_in_portrait_and_song_fit_each_other_and_the_model(built_in):
     assert 0.05 < float(portrait.region.mean()) < 0.5
     vae = load_autoencoder(files.VAE)
     seen = vae.decode(vae.encode(portrait.image[None] * 2 - 1))[0]
-    assert -10 * torch.log10((seen - portrait.image).square().mean()) > 24  # dB, of a person it never saw
+    assert decibels(seen, portrait.image) > 30  # of a person it never saw
     with wave.open(str(files.SONG)) as song:
         assert song.getnframes() / song.getframerate() == 5.0
 
@@ -66,17 +71,14 @@ def test_the_built_in_portrait_and_song_fit_each_other_and_the_model(built_in):
 def test_the_built_in_portrait_sings_a_sound_of_the_users(tmp_path):
     out = tmp_path / "mine.mp4"
     sound = tone(tmp_path / "mine.wav", 0.4)
-    status = main(
-        ["demo", "--audio", str(sound), "--steps", "2", "--out", str(out), "--quiet", "--device", "cpu"]
-    )
+    status = main(["demo", "--audio", str(sound), "--out", str(out), "--quiet", "--device", "cpu"])
     assert status == 0
     pictures = torch.stack(list(read_frames(out)))
     assert pictures.shape == (10, 3, 128, 128)
     portrait = prepare_portrait(
         read_picture(files.PORTRAIT), (128, 128), landmarks=read_landmarks(files.LANDMARKS), crop="squash"
     )
-    means = [x.float().mean((-1, -2)) for x in (pictures[0] / 255, portrait.image)]
-    assert (means[0] - means[1]).abs().max() < 0.15  # it is this singer, whatever two steps can show
+    assert decibels(pictures[0] / 255, portrait.image) > 22  # the very singer, in one step
 
 
 def test_a_picture_of_the_users_without_a_face_is_refused(tmp_path, capsys):

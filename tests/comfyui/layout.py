@@ -25,8 +25,8 @@ SHEET = (
     {
         "Load": "SingerPictureLoader LoadMediaPipeFaceLandmarker SingerDemoLoader Inputs",
         "See": "MediaPipeFaceLandmarker SingerPortrait",
-        "Sing": "SingerConditioning CFGGuider SingerGuider BasicScheduler KSamplerSelect SingerDDIM "
-        "RandomNoise SingerNoise KSampler SingerSampler Folded",
+        "Sing": "SingerConditioning CFGGuider SingerGuider BasicGuider BasicScheduler KSamplerSelect "
+        "SingerDDIM RandomNoise SingerNoise KSampler SingerSampler Folded",
         "Write": "VAEDecode ImageScaleBy CreateVideo SingerVideo SaveVideo SaveLatent Outputs",
     },
     {

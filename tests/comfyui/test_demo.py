@@ -39,7 +39,7 @@ def test_the_vae_is_the_librarys(demo):
     torch.testing.assert_close(latents * 0.18215, expected, rtol=1e-3, atol=2e-3)
     pictures = vae.decode(latents).movedim(-1, 1)
     torch.testing.assert_close(pictures, own.decode(expected), rtol=1e-3, atol=2e-3)
-    assert -10 * (pictures - pixels).square().mean().log10() > 25  # dB
+    assert -10 * (pictures - pixels).square().mean().log10() > 30  # dB
 
 
 def test_features_without_an_encoder_are_those_that_it_reads(demo, heard):
@@ -68,7 +68,7 @@ def test_a_clip_of_it_shows_the_singer(core, pack, demo, heard):
     model, vae, portrait, _ = demo
     node = pack("conditioning").SingerConditioning
     positive, negative, latent = node.execute(vae, portrait, heard, 0, 4, 2, False).result
-    (out,) = core.common_ksampler(model, 1, 4, 1.5, "euler", "simple", positive, negative, latent)
+    (out,) = core.common_ksampler(model, 1, 1, 1.0, "euler", "simple", positive, negative, latent)
     pictures = vae.decode(out["samples"]).movedim(-1, 1)
     error = (pictures - portrait.image).square().mean()
-    assert -10 * error.log10() > 12  # dB: random weights give less than 8
+    assert -10 * error.log10() > 20  # dB: random weights give less than 8
