@@ -31,7 +31,7 @@ import torch
 
 from singer_core import constants
 from singer_core.network.architecture import Architecture
-from singer_core.network.autoencoder import load_autoencoder
+from singer_core.network.autoencoder import Autoencoder, load_autoencoder
 from singer_core.network.checkpoint import open_checkpoint
 from singer_core.training.checkpoints import AVERAGE, NETWORK, newest_step
 from singer_core.training.config import TrainConfig, read_config
@@ -193,8 +193,11 @@ def _draw(items: DataSet, target: Path, jobs: int) -> None:
         if index % 10 == 0:
             print(f"{index + 1}/{items.count}  {time.monotonic() - began:.0f} s", flush=True)
 
-    vae = load_autoencoder(target.parent / "vae" / "vae.safetensors")
-    draw_dataset(items, target, vae, report, jobs)
+    draw_dataset(items, target, _vae(target.parent), report, jobs)
+
+
+def _vae(folder: Path) -> Autoencoder:
+    return load_autoencoder(folder / "vae" / "vae.safetensors")
 
 
 def _config(stage: str, data: Path, folder: Path, steps: int | None) -> TrainConfig:
@@ -203,7 +206,11 @@ def _config(stage: str, data: Path, folder: Path, steps: int | None) -> TrainCon
 
 
 def _train(config: TrainConfig, until: int | None) -> None:
-    Trainer(config).run(
+    trainer = Trainer(config)
+    warp = trainer.network.adapter.portrait_warp
+    if warp is not None:
+        warp.patches = _vae(config.data.parent).vae
+    trainer.run(
         lambda r: print(
             f"{r.step} loss {r.loss:.4f} |g| {r.gradient_norm:.2f} {r.seconds:.0f} s", flush=True
         ),

@@ -56,7 +56,7 @@ def unet_config(arch: Architecture) -> dict[str, object]:
     return {
         "image_size": 32,
         "in_channels": arch.latent_channels,
-        "out_channels": arch.latent_channels,
+        "out_channels": arch.output_channels,
         "model_channels": arch.channels[0],
         "num_res_blocks": [arch.layers] * arch.levels,
         "channel_mult": [WidthFactor(width / arch.channels[0]) for width in arch.channels],
@@ -117,8 +117,8 @@ class SingerUNet(UNetModel):
             return super()._forward(x, timesteps, context, y, control, options, **kwargs)
         clip = _in_window(singer_run, options).clip_for(tuple(singer_branches), x)
         v = super()._forward(x, timesteps, context, y, control, _with_clip(options, clip), **kwargs)
-        changes = clip.reference is not None and clip.reference.base is not None
-        return clip.with_base(v, x, timesteps) if changes and timesteps is not None else v
+        warp = self.adapter.portrait_warp
+        return v if warp is None or timesteps is None else clip.velocity(warp, v, x, timesteps)
 
 
 class ReferenceUNet(UNetModel):

@@ -5,6 +5,7 @@ A backbone calls, in this order:
     self-attention of each site        keys and values from `ClipConditions.reference_keys`
     after each spatial transformer     `adapter.site(name)`
     after the mid block                `adapter.self_adaptive_filter`
+    on the output                      `ClipConditions.velocity`, where there is a `portrait_warp`
 Once per clip, before that: `image_projection`, `face_locator`, `audio_projection`, `multi_scale_spectral`.
 """
 
@@ -21,6 +22,7 @@ from .architecture import Architecture, Site
 from .conditions import ClipConditions
 from .layers import AudioTransformer, MotionModule, Options, Toolkit
 from .spectral import MultiScaleSpectralModule, SelfAdaptiveFilterModule
+from .warp import PortraitWarp
 
 
 class SiteModules(nn.Module):
@@ -41,7 +43,10 @@ class SiteModules(nn.Module):
 
 
 class SingerAdapter(nn.Module):
-    """SINGER's additions. For Hallo, which lacks them, the two spectral modules are None."""
+    """SINGER's additions. For Hallo, which lacks them, the two spectral modules are None.
+
+    `portrait_warp` is of our small networks alone.
+    """
 
     def __init__(self, arch: Architecture, kit: Toolkit | None = None) -> None:
         super().__init__()
@@ -60,6 +65,7 @@ class SingerAdapter(nn.Module):
         self.self_adaptive_filter = (
             SelfAdaptiveFilterModule(arch.channels[-1], arch.sfm_width, kit) if arch.sfm_width else None
         )
+        self.portrait_warp = PortraitWarp(arch.latent_channels) if arch.predicts == "motion" else None
 
     def site(self, name: str) -> nn.Module:
         """The modules that run after the spatial transformer `name` (diffusers' path)."""

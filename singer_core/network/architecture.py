@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .. import constants
+from .warp import FIELD
 
 LocatorInput = Literal["face", "portrait"]
 CarriedInput = Literal["always", "with_portrait"]
-Predicts = Literal["frame", "change"]
+Predicts = Literal["frame", "motion"]
 Shape = tuple[int, ...]
 Named = tuple[str, Shape]
 
@@ -50,8 +51,8 @@ class Architecture:
     latent_channels  of the VAE: SD1.5's 4, or more
     locator_input  what the face locator is shown: the box of the "face", or the "portrait" itself
     carried_input  branches that see the carried frames: all, as the authors', or those that see the portrait
-    predicts       v of the "frame", or its "change": what the frame lacks of the portrait, which branches
-                   that see it are given for nothing; a small network need not learn to copy or pass on noise
+    predicts       v of the "frame", or its "motion": how the portrait moves and what it lacks then (warp.py);
+                   a small network need not learn to copy or pass on noise
     msm_kernel     shape (D, c, E, H, W) of the MSM's buffer; None for Hallo, which has no MSM
     sfm_width      width the SFM's gate mixes over; None for Hallo
     """
@@ -87,6 +88,10 @@ class Architecture:
         return len(self.channels)
 
     @property
+    def output_channels(self) -> int:
+        return self.latent_channels + (FIELD if self.predicts == "motion" else 0)
+
+    @property
     def frame_features(self) -> int:
         """l * d: how many audio features of one video frame the audio projection reads."""
         return self.audio_inputs // constants.AUDIO_WINDOW
@@ -113,7 +118,7 @@ class Architecture:
         last = self.levels - 1
         return {
             "in_channels": self.latent_channels,
-            "out_channels": self.latent_channels,
+            "out_channels": self.output_channels,
             "block_out_channels": self.channels,
             "layers_per_block": self.layers,
             "attention_head_dim": self.heads,
@@ -143,7 +148,7 @@ def _unet(arch: Architecture, with_output: bool) -> Iterator[Named]:
     yield from _up(arch, time)
     if with_output:
         yield from _norm("conv_norm_out", first)
-        yield from _conv("conv_out", first, arch.latent_channels, 3)
+        yield from _conv("conv_out", first, arch.output_channels, 3)
 
 
 def _down(arch: Architecture, time: int) -> Iterator[Named]:

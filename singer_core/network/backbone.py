@@ -85,9 +85,8 @@ class SingerNetwork(nn.Module):
             cross_attention_kwargs={"clip": clip},
             return_dict=False,
         )
-        if self.architecture.predicts == "frame":
-            return v
-        return clip.with_base(v, latents, timestep)
+        warp = self.adapter.portrait_warp
+        return v if warp is None else clip.velocity(warp, v, latents, timestep)
 
     def reference_features(
         self, latents: Tensor, tokens: Tensor, *, rounded_to: torch.dtype | None = None

@@ -37,6 +37,7 @@ PREFIXES = (
     ("denoising_unet.hidden_spectral_weighting.fc.", "adapter.self_adaptive_filter.gate."),
     ("denoising_unet.", "unet."),
     ("face_locator.", "adapter.face_locator."),
+    ("portrait_warp.", "adapter.portrait_warp."),
     ("imageproj.", "adapter.image_projection."),
     ("audioproj.", "adapter.audio_projection."),
     ("audioembed.dct_layer.weight", "adapter.multi_scale_spectral.kernel.weight"),
@@ -198,8 +199,7 @@ def read_architecture(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[s
     Shapes do not show the number of heads. The authors tie it to the width of the SFM's gate; a file of ours
     says it in its metadata (`singer.heads`); without either it is Stable Diffusion's 8. Nor do they show what
     the face locator reads and who sees the carried frames: the face's box and every branch, unless a file of
-    ours says otherwise (`singer.locator_input`, `singer.carried_input`); or that frames are predicted
-    whole (`singer.predicts`).
+    ours says otherwise (`singer.locator_input`, `singer.carried_input`).
     """
     unet, spectral = "denoising_unet.down_blocks.", "denoising_unet.hidden_spectral_weighting."
     levels, layers = 1 + _last(shapes, unet), 1 + _last(shapes, f"{unet}0.resnets.")
@@ -234,7 +234,7 @@ def read_architecture(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[s
         carried_input=(
             "with_portrait" if metadata.get("singer.carried_input") == "with_portrait" else "always"
         ),
-        predicts="change" if metadata.get("singer.predicts") == "change" else "frame",
+        predicts="motion" if _has(shapes, "portrait_warp.") else "frame",
         msm_kernel=msm_kernel,
         sfm_width=sfm_width,
         **audio,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .. import constants
 from .architecture import Architecture
+from .warp import PortraitWarp
 
 KeysValues = tuple[Tensor, Tensor]
 MakeKeys = Callable[[Tensor], KeysValues]
@@ -61,7 +62,7 @@ class ReferenceFeatures:
               number of token passes: 1 = under the image tokens of the portrait; 2 = the authors'
               [unconditional, conditional] passes, between which the frames of a clip alternate.
     blind     whether a branch without portrait goes without the carried frames too, which show the same face
-    base      (b, 4, h, w) latents of the portrait, where the network predicts what changes against it
+    base      (b, 4, h, w) latents of the portrait, where the network predicts how it moves
     """
 
     features: dict[str, Tensor]
@@ -76,7 +77,7 @@ class ReferenceFeatures:
 
     def read_by(self, arch: Architecture, latents: Tensor) -> ReferenceFeatures:
         """As a network of that architecture uses them; latents (b, 1 + carried, 4, h, w)."""
-        base = latents[:, 0] if arch.predicts == "change" else None
+        base = latents[:, 0] if arch.predicts == "motion" else None
         return replace(self, blind=arch.carried_input == "with_portrait", base=base)
 
     @property
@@ -154,18 +155,20 @@ class ClipConditions:
         """Face-locator features for every row of the batch; zeros where the portrait is not seen."""
         return self._to_who_sees(self.face.expand(len(self.audio.tokens), -1, -1, -1))
 
-    def with_base(self, change: Tensor, noisy: Tensor, timestep: Tensor | float) -> Tensor:
-        """v of the frames, from the output ((branch b f), c, h, w) of a network that predicts changes.
+    def velocity(self, warp: PortraitWarp, output: Tensor, noisy: Tensor, timestep: Tensor | float) -> Tensor:
+        """v of the frames, from the output ((branch b f), c + FIELD, h, w) of a network that predicts motion.
 
         noisy  the latents that it was shown, for every branch or the same for all
         """
+        times = torch.as_tensor(timestep, device=output.device).long().reshape(-1)  # no read of one alone
+        noise = noise_shares(output.device).to(output)[times].view(-1, 1, 1, 1)
+        shown = noisy.repeat(len(output) // len(noisy), 1, 1, 1)
         base = None if self.reference is None else self.reference.base
-        times = torch.as_tensor(timestep, device=change.device).long().reshape(-1)  # no read of one alone
-        noise = noise_shares(change.device).to(change)[times].view(-1, 1, 1, 1)
-        frames = -change
-        if base is not None:
-            frames = frames + self._to_who_sees(base.to(change).repeat_interleave(self.frames, 0))
-        shown = noisy.repeat(len(change) // len(noisy), 1, 1, 1)
+        if base is None:
+            portrait = torch.zeros_like(shown)
+        else:
+            portrait = self._to_who_sees(base.to(output).repeat_interleave(self.frames, 0))
+        frames = warp(portrait, output)
         return ((1 - noise.square()).clamp_min(0).sqrt() * shown - frames) / noise
 
     def _to_who_sees(self, portrait: Tensor) -> Tensor:

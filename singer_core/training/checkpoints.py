@@ -64,7 +64,6 @@ def metadata_of(
         "singer.heads": str(arch.heads),
         "singer.locator_input": arch.locator_input,
         "singer.carried_input": arch.carried_input,
-        "singer.predicts": arch.predicts,
         "singer.noise_schedule": config.noise_schedule,
         "singer.recipe": config.recipe,
         "singer.stage": str(config.stage),

@@ -233,9 +233,9 @@ class Trainer:
                     f"The clips in {self.config.data} have {has} {what}; the network reads {reads}. Prepare "
                     "them for this network, or set `architecture` accordingly."
                 )
-        if arch.predicts == "change" and self.config.noise_schedule != "scaled_linear":
+        if arch.predicts == "motion" and self.config.noise_schedule != "scaled_linear":
             raise ValueError(
-                f"`noise_schedule` is {self.config.noise_schedule}; a network that predicts changes "
+                f"`noise_schedule` is {self.config.noise_schedule}; a network that predicts motion "
                 'reckons with the noise of "scaled_linear". Take that.'
             )
 

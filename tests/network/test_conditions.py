@@ -130,23 +130,21 @@ def test_one_face_map_serves_every_frame():
     assert torch.equal(one.face_rows(), clip.face[:1].expand(4, -1, -1, -1))
 
 
-def test_v_is_of_the_portrait_less_what_the_network_says_it_lacks():
-    latents, change = tiny.noise(2, 3, 4, 2, 2, seed=1), tiny.noise(16, 4, 2, 2, seed=2)
+def test_v_is_of_what_becomes_of_the_portrait():
+    latents, output = tiny.noise(2, 3, 4, 2, 2, seed=1), tiny.noise(16, 4, 2, 2, seed=2)
     noise = tiny.noise(8, 4, 2, 2, seed=3)
-    changing = dataclasses.replace(tiny.TINY, predicts="change")
+    moving = dataclasses.replace(tiny.TINY, predicts="motion")
     clip = tiny.clip_of(UNCONDITIONAL, CONDITIONAL, batch=2)
-    clip = dataclasses.replace(clip, reference=clip.reference.read_by(changing, latents))
+    clip = dataclasses.replace(clip, reference=clip.reference.read_by(moving, latents))
     portrait = latents[:, 0].repeat_interleave(4, 0)
     scheduler = ddim("scaled_linear", constants.TRAIN_TIMESTEPS)
     for step in (999, 499, 20):
         signal = scheduler.alphas_cumprod[step].sqrt()
         share = (1 - signal.square()).sqrt()
-        for frames, part in zip(
-            (-change[:8], portrait - change[8:]), (slice(8), slice(8, None)), strict=True
-        ):
+        for frames, part in zip((output[:8], portrait + output[8:]), (slice(8), slice(8, None)), strict=True):
             noisy = signal * frames + share * noise
-            found = clip.with_base(change, noisy, step)[part]
+            found = clip.velocity(torch.add, output, noisy, step)[part]
             torch.testing.assert_close(found, signal * noise - share * frames, rtol=1e-3, atol=1e-3)
-    each = clip.with_base(change, noise, torch.arange(16) * 60)
-    torch.testing.assert_close(each[15:], clip.with_base(change, noise, 900)[15:])
-    assert not torch.equal(each[14], clip.with_base(change, noise, 900)[14])
+    each = clip.velocity(torch.add, output, noise, torch.arange(16) * 60)
+    torch.testing.assert_close(each[15:], clip.velocity(torch.add, output, noise, 900)[15:])
+    assert not torch.equal(each[14], clip.velocity(torch.add, output, noise, 900)[14])

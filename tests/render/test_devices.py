@@ -23,7 +23,7 @@ from singer_core.weights import WeightFile
 # One level: its middle has every kind of layer, once.
 ARCH = dataclasses.replace(tiny.TINY, channels=(32,), sfm_width=tiny.SIDE // 8)
 LEVELS = dataclasses.replace(tiny.TINY, channels=(32, 64), sfm_width=tiny.SIDE // 16)
-CHANGING = dataclasses.replace(ARCH, predicts="change")
+MOVING = dataclasses.replace(ARCH, predicts="motion")
 STEPS = 2
 
 
@@ -84,7 +84,7 @@ def test_a_song_is_sung_where_the_network_is(mode, arch, dtype, clips):
 
 def test_options_and_takes_are_sung_where_the_network_is():
     options = MODES["enhanced"].but(**PRESETS["fast"], overlap=2, hold_colours=0.5, sequential_guidance=True)
-    pipeline = pipeline_of(options.but(band_gains=BandGains(1.0, 0.5, 1.0, 1.0)), torch.float16, CHANGING)
+    pipeline = pipeline_of(options.but(band_gains=BandGains(1.0, 0.5, 1.0, 1.0)), torch.float16, MOVING)
     pipeline.network.reference_unet.to_empty(device="cpu")  # as with low memory
     seen, steps = sung(pipeline, 6, [Take(1, 3, seed=3)])
     assert steps == [IN_A_STEP] * 2

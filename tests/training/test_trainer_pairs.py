@@ -147,16 +147,16 @@ def test_a_checkpoint_says_who_sees_the_carried_frames_and_what_is_predicted(tmp
     published = dataclasses.replace(SMALL, carried_input="always")
     authors = starting_network(config(tmp_path, recipe="authors", architecture=published))
     assert authors.architecture.carried_input == "always"
-    changing = dataclasses.replace(SMALL, predicts="change")
-    run = config(tmp_path, data=write_clips(tmp_path / "data"), steps=1, architecture=changing)
-    with pytest.raises(ValueError, match="`noise_schedule` is linear; a network that predicts changes"):
+    moving = dataclasses.replace(SMALL, predicts="motion")
+    run = config(tmp_path, data=write_clips(tmp_path / "data"), steps=1, architecture=moving)
+    with pytest.raises(ValueError, match="`noise_schedule` is linear; a network that predicts motion"):
         Trainer(run.but(noise_schedule="linear"))
     Trainer(run).run()
     begun = config(
         tmp_path, start=tmp_path / "run/step-000001" / NETWORK, architecture=None, recipe="authors"
     )
     found = starting_network(begun).architecture
-    assert (found.carried_input, found.predicts) == ("with_portrait", "change")
+    assert (found.carried_input, found.predicts) == ("with_portrait", "motion")
 
 
 def test_another_architecture_takes_over_what_fits_and_begins_the_rest_fresh(tmp_path, caplog):

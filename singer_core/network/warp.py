@@ -1,0 +1,47 @@
+"""Frames as the portrait, moved, and what it lacks: the output of a network that predicts "motion".
+
+The portrait's picture is moved by a field of ways, as in Siarohin et al. 2019 ("First order motion model for
+image animation"), and the network adds what no movement brings: an open mouth, a closed eye. A small network
+learns where things go in hundreds of steps, and faces keep what it could not draw itself (docs/builtin.md).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .patches import PatchAutoencoder
+
+CELLS = 2  # of the field, along a latent pixel
+FIELD = 2 * CELLS**2  # channels: x of all cells, then y
+REACH = 3.0  # pixels from where an output of 1 fetches
+
+
+class PortraitWarp(nn.Module):
+    """Needs pictures, hence linear latents: `patches` is the VAE that the network was trained with."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.patches = PatchAutoencoder(channels)
+
+    def forward(self, portrait: Tensor, output: Tensor) -> Tensor:
+        """Latents of the frames, (n, c, h, w).
+
+        portrait  (n, c, h, w) latents
+        output    (n, c + FIELD, h, w): change of the latents, field of ways
+        """
+        change, field = output.split([portrait.shape[1], FIELD], dim=1)
+        dtype = self.patches.encoder.weight.dtype
+        picture = self.patches.decode(portrait.to(dtype))
+        return self.patches.encode(moved(picture.float(), field.float()).to(dtype)).to(change) + change
+
+
+def moved(picture: Tensor, field: Tensor) -> Tensor:
+    """Pictures (n, 3, H, W), each pixel fetched from where the field (n, FIELD, h, w) says."""
+    height, width = picture.shape[-2:]
+    across, down = F.interpolate(F.pixel_shuffle(field, CELLS), (height, width), mode="bilinear").unbind(1)
+    ways = torch.stack([across * (2 * REACH / width), down * (2 * REACH / height)], dim=-1)
+    here = torch.eye(2, 3, device=picture.device).expand(len(picture), 2, 3)
+    grid = F.affine_grid(here, list(picture.shape), align_corners=False) + ways
+    return F.grid_sample(picture, grid, padding_mode="border", align_corners=False)

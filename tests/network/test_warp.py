@@ -1,0 +1,53 @@
+"""Frames as the moved portrait and a change."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+import torch.nn.functional as F
+
+from singer_core.network.warp import CELLS, FIELD, REACH, PortraitWarp, moved
+
+PATCH = 3 * 8 * 8
+
+
+@pytest.fixture
+def lossless() -> PortraitWarp:
+    """Latents are the values of the patches themselves."""
+    warp = PortraitWarp(PATCH).requires_grad_(False)
+    for layer in (warp.patches.encoder, warp.patches.decoder):
+        layer.weight.copy_(torch.eye(PATCH).reshape(PATCH, 3, 8, 8))
+        layer.bias.zero_()
+    return warp
+
+
+def fields(x: float, y: float) -> torch.Tensor:
+    """(1, FIELD, 4, 4): everything is fetched from x pixels to the right and y below."""
+    cells = CELLS**2
+    return torch.tensor([x] * cells + [y] * cells).view(1, FIELD, 1, 1).expand(1, FIELD, 4, 4) / REACH
+
+
+def test_what_does_not_move_is_the_portrait_and_the_change(lossless):
+    portrait, change = tiny.noise(2, PATCH, 4, 4), tiny.noise(2, PATCH, 4, 4, seed=1)
+    still = torch.cat([change, torch.zeros(2, FIELD, 4, 4)], dim=1)
+    torch.testing.assert_close(lossless(portrait, still), portrait + change, atol=1e-4, rtol=1e-4)
+
+
+def test_a_field_moves_the_picture_by_pixels(lossless):
+    picture = tiny.noise(1, 3, 32, 32)
+    found = moved(picture, fields(2, -1))
+    torch.testing.assert_close(found[..., 1:, :-2], picture[..., :-1, 2:], atol=1e-4, rtol=1e-4)
+    latents = F.pixel_unshuffle(picture, 8)
+    output = torch.cat([torch.zeros_like(latents), fields(2, -1)], dim=1)
+    torch.testing.assert_close(lossless(latents, output), F.pixel_unshuffle(found, 8), atol=1e-4, rtol=1e-4)
+
+
+def test_cells_of_a_patch_move_by_themselves():
+    picture = torch.arange(32.0).expand(1, 3, 32, 32)
+    field = fields(0, 0).clone()
+    field[0, 1, 1, 1] = 1.0  # x of the upper right cell of the second patch in the second row
+    change = (moved(picture, field) - picture)[0, 0]
+    assert change[8:12, 12:16].min() > 0.1 * REACH
+    assert change.max() == change[8:12, 12:16].max()
+    assert not change[16:, :].any() and not change[:, :8].any()
