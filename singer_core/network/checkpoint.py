@@ -348,6 +348,7 @@ def _part(key: str) -> str:
         ("reference UNet", "reference_unet."),
         ("denoising UNet", "denoising_unet."),
         ("face locator", "face_locator."),
+        ("portrait warp", "portrait_warp."),
         ("image projection", "imageproj."),
         ("audio projection", "audioproj."),
         ("multi-scale spectral (MSM)", "audioembed."),
