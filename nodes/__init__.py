@@ -8,7 +8,7 @@ from . import library
 
 library.provide()  # below here `singer_core` can be imported
 
-from . import folders
+from . import folders, replaced
 from .audio import (
     SingerAudioEncode,
     SingerAudioEncoderLoader,
@@ -59,4 +59,5 @@ class SingerExtension(ComfyExtension):
 
 async def comfy_entrypoint() -> SingerExtension:
     folders.register()
+    await replaced.register()
     return SingerExtension()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import folder_paths
 import torch
 from comfy.sd import VAE
-from comfy_api.latest import Input, io, ui
+from comfy_api.latest import Input, ui
 from comfy_execution.utils import get_executing_context
 from torch import Tensor
 
@@ -29,7 +29,7 @@ from singer_core.render.preview import Pace, loudness_of, minutes, strip
 from singer_core.render.song import FinishedClip
 from singer_core.render.video import VideoWriter
 
-from .video import canvas_of, decoded_at_once, sound_from
+from .video import canvas_of, decoded_at_once, player, sound_from
 
 if TYPE_CHECKING:
     from server import PromptServer
@@ -96,7 +96,7 @@ class Preview:
             editor.send_sync("executed", {**told, "output": self.output().as_dict()}, editor.client_id)
 
     def output(self) -> ui.PreviewVideo:
-        return ui.PreviewVideo([ui.SavedResult(self.path.name, "", io.FolderType.temp)])
+        return player(self.path)
 
 
 @contextlib.contextmanager

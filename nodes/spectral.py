@@ -7,7 +7,7 @@ from typing import get_args
 
 import torch
 from comfy.model_patcher import ModelPatcher
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from singer_core import constants
 from singer_core.audio.features import AudioFeatures
@@ -139,7 +139,8 @@ class SingerSpectralPlot(io.ComfyNode):
             )
         shown = singer_audio.features[first_frame : min(first_frame + length, frames)]
         picture = band_picture(shown, first_frame, None if model is None else _expected_gains(model))
-        return io.NodeOutput(to_image(picture))
+        plot = to_image(picture)
+        return io.NodeOutput(plot, ui=ui.PreviewImage(plot, cls=cls))
 
 
 def _choice(field: str, id: str, values: Sequence[str]) -> io.Input:

@@ -12,7 +12,7 @@ import comfy.utils
 import folder_paths
 import torch
 from comfy.sd import VAE
-from comfy_api.latest import Input, InputImpl, io
+from comfy_api.latest import Input, InputImpl, io, ui
 from torch import Tensor
 
 from singer_core.audio.waveform import Waveform, write_wave
@@ -69,7 +69,7 @@ class SingerVideo(io.ComfyNode):
         samples = latent["samples"]
         canvas = capped(canvas_of(samples, vae, portrait), longest_side)
         rate, start = seen_at([latent], fps, audio_start)
-        return io.NodeOutput(write_video([samples], canvas, vae, rate, crf, audio, start))
+        return shown(write_video([samples], canvas, vae, rate, crf, audio, start))
 
 
 class SingerDuetVideo(io.ComfyNode):
@@ -120,7 +120,7 @@ class SingerDuetVideo(io.ComfyNode):
         latents = [first["samples"], second["samples"]]
         canvas = capped(canvas_of_two(latents, vae, first_portrait, second_portrait), longest_side)
         rate, start = seen_at([first, second], fps, audio_start)
-        return io.NodeOutput(write_video(latents, canvas, vae, rate, crf, audio, start))
+        return shown(write_video(latents, canvas, vae, rate, crf, audio, start))
 
 
 def _widgets() -> list[io.Input]:
@@ -199,8 +199,8 @@ def write_video(
     crf: int,
     audio: Input.Audio | None,
     audio_start: float,
-) -> InputImpl.VideoFromFile:
-    """VIDEO of one singer or several, latents (frames, 4, h, w) each, put together by the canvas.
+) -> Path:
+    """A video of one singer or several, latents (frames, 4, h, w) each, put together by the canvas.
 
     It lies in ComfyUI's temporary folder. Raises ValueError where they are not equally long.
     """
@@ -224,7 +224,16 @@ def write_video(
                 for shown in zip(*decoded, strict=True):
                     writer.write(canvas.compose(shown)[None])
                 bar.update(len(parts[0]))
-    return InputImpl.VideoFromFile(str(path))
+    return path
+
+
+def shown(path: Path) -> io.NodeOutput:
+    """A file of ComfyUI's temporary folder as VIDEO, played in the node."""
+    return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=player(path))
+
+
+def player(path: Path) -> ui.PreviewVideo:
+    return ui.PreviewVideo([ui.SavedResult(path.name, "", io.FolderType.temp)])
 
 
 def decoded_at_once(vae: VAE, latents: Sequence[Tensor]) -> int:

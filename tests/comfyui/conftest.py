@@ -78,8 +78,19 @@ def core(comfy_folder) -> ModuleType:
         pytest.skip(f"this interpreter lacks what ComfyUI needs ({error}): run them in ComfyUI's own")
     finally:
         sys.argv = arguments
+    _replace_nodes_without_a_server()
     assert asyncio.run(core.load_custom_node(str(PACK)))
     return core
+
+
+def _replace_nodes_without_a_server() -> None:
+    """Core keeps replacements of nodes in its server, which tests of nodes do without."""
+    manager = importlib.import_module("app.node_replace_manager").NodeReplaceManager()
+
+    async def register(_self: Any, replacement: Any) -> None:
+        manager.register(replacement)
+
+    importlib.import_module("comfy_api.latest").ComfyAPI.NodeReplacement.register = register
 
 
 @pytest.fixture(scope="session")

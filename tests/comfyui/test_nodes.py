@@ -350,7 +350,9 @@ def test_a_chained_song_is_what_one_run_gives(core, pack, vae, model, conditions
 
 
 def test_a_plot_shows_features_and_bands(pack, model):
-    (plot,) = pack("spectral").SingerSpectralPlot.execute(tiny.audio_of(8), 0, 8, model).result
+    drawn = pack("spectral").SingerSpectralPlot.execute(tiny.audio_of(8), 0, 8, model)
+    (plot,) = drawn.result
+    assert len(drawn.ui.as_dict()["images"]) == 1  # in the node
     assert plot.shape[0] == 1 and plot.shape[-1] == 3 and 0 <= plot.min() < plot.max() <= 1
     with pytest.raises(ValueError, match="`first_frame` is 9; the song has 8 frames"):
         pack("spectral").SingerSpectralPlot.execute(tiny.audio_of(8), 9, 8)
@@ -361,7 +363,10 @@ def test_a_video_has_all_frames_and_the_song(pack, vae):
 
     vae.spacial_compression_decode = lambda: 8
     latents = tiny.noise(10, 4, 16, 16)
-    (video,) = pack("video").SingerVideo.execute({"samples": latents}, vae, 25.0, 0.0, 18, tone()).result
+    written = pack("video").SingerVideo.execute({"samples": latents}, vae, 25.0, 0.0, 18, tone())
+    (video,) = written.result
+    (played,) = written.ui.as_dict()["images"]  # in the node
+    assert Path(video.get_stream_source()).name == played["filename"] and played["type"] == "temp"
     found = probe_video(video.get_stream_source())
     assert (found.frames, found.fps, found.size, found.has_audio) == (10, 25.0, (128, 128), True)
     (video,) = (

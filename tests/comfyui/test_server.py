@@ -148,6 +148,15 @@ def test_marks_are_read_before_the_queue_runs(server):
     assert "`marks`: '0:31-0:30 lip 1.2': 0:30 is not behind 0:31." in error["details"]
 
 
+def test_a_node_that_is_gone_is_replaced(server):
+    prompt = graphs.one_clip("replaced")
+    widgets = {"interval": 3, "level": 1, "start_percent": 0.0, "end_percent": 1.0}
+    prompt["cache"] = graphs.node("SingerDeepCache", model=["model", 0], **widgets) | {"_meta": {}}
+    prompt["samples"]["inputs"]["model"] = ["cache", 0]
+    assert succeeded(server.run(prompt))
+    assert set(server.get("node_replacements")) >= {"SingerDeepCache"}
+
+
 def test_help_pages_and_translations_are_served(server):
     translations = server.get("i18n")
     assert set(translations["zh"]["nodeDefs"]) >= {"SingerSampler", "SingerModelLoader"}
