@@ -53,6 +53,8 @@ COLOURS = {
 SHOWN = {
     VIEWER: 270,
     "SingerPortrait": 500,
+    "SingerSampler": 750,
+    "SingerVideo": 460,
     "SaveVideo": 400,
 }  # least height: room for the picture after a run
 WIDTH = 270  # least

@@ -1,4 +1,4 @@
-"""Writes workflows/*.json and their pictures with the real editor.
+"""Writes workflows/*.json, their pictures and subgraphs/*.json with the real editor.
 
     python tests/comfyui/make_workflows.py COMFYUI [NAME ...]
 
@@ -44,9 +44,11 @@ class Example:
 
     prompt: Callable[[], Prompt]
     note: tuple[str, ...]
-    folded: tuple[str, ...] = ()  # its inputs come in the order of these nodes
+    folded: tuple[str, ...] = ()  # its inputs and outputs come in the order of these nodes
     title: str = ""
     widgets: tuple[tuple[str, str], ...] = ()  # (node id, widget) shown on the folded node
+    asked: tuple[tuple[str, str], ...] = ()  # (node id, widget) of the app that the editor makes of it
+    shown: tuple[str, ...] = ()  # nodes whose results that app shows
 
 
 def quickstart() -> Prompt:
@@ -73,6 +75,8 @@ def quickstart() -> Prompt:
             latent_image=["3", 2],
             overlap=2,
             reanchor=1.0,
+            preview_vae=["1", 1],
+            preview_audio=["1", 3],
         ),
         "9": node("SingerVideo", latent=["8", 0], vae=["1", 1], audio=["1", 3]),
         "10": saved("9", "singer_quickstart"),
@@ -156,7 +160,7 @@ def stages() -> Prompt:
     }
 
 
-def sampled_song(sampler: dict[str, Any], noise: dict[str, Any]) -> Prompt:
+def sampled_song(sampler: dict[str, Any], noise: dict[str, Any], **preview: Any) -> Prompt:
     return {
         "20": node("CFGGuider", **conditioned_by("1", "12")),
         "21": node("BasicScheduler", model=["1", 0]),
@@ -170,6 +174,7 @@ def sampled_song(sampler: dict[str, Any], noise: dict[str, Any]) -> Prompt:
             sigmas=["21", 0],
             latent_image=["12", 2],
             vae=["2", 0],
+            **preview,
         ),
     }
 
@@ -191,7 +196,12 @@ def full_song() -> Prompt:
             silence=0.0,
         ),
         "12": conditioned(0, weights=["19", 0]),
-        **sampled_song(node("KSamplerSelect", sampler_name="euler"), node("RandomNoise", noise_seed=42)),
+        **sampled_song(
+            node("KSamplerSelect", sampler_name="euler"),
+            node("RandomNoise", noise_seed=42),
+            preview_vae=["2", 0],
+            preview_audio=["8", 0],
+        ),
         "25": node(
             "SingerVideo",
             latent=["24", 0],
@@ -288,9 +298,11 @@ WORKFLOWS = {
             "song took 8 seconds of one x86 core, without a GPU, and 1.0 GB of memory, most of it ComfyUI's.",
             "Open the folded node (double-click its frame) to see the stages. Larger pictures: 03_full_song.",
         ),
-        folded=("4", "5", "3", "2", "6", "7", "8", "9"),
-        title="SINGER: portrait + song to video",
+        folded=("7", "4", "6", "5", "3", "2"),
+        title="SINGER: portrait + song",
         widgets=(("7", "noise_seed"),),
+        asked=(("7", "noise_seed"), ("8", "takes")),
+        shown=("10",),
     ),
     "02_stages": Example(
         stages, ("One clip, every stage", "Core's KSampler and VAEDecode do the work.", *WANTED)
@@ -300,9 +312,12 @@ WORKFLOWS = {
         (
             "A whole song",
             "Motion follows loudness, every frame is pasted back into the picture. Memory does not grow with "
-            "the song; after a cancel it goes on from the last finished clip.",
+            "the song; after a cancel it goes on from the last finished clip. `Sample SINGER Video` plays it "
+            "as it grows.",
             *WANTED,
         ),
+        asked=(("3", "image"), ("8", "audio"), ("23", "noise_seed"), ("24", "takes")),
+        shown=("26",),
     ),
     "04_spectral_playground": Example(
         spectral_playground,
@@ -331,6 +346,21 @@ WORKFLOWS = {
             *WANTED,
         ),
     ),
+}
+
+# Name in the editor's list of nodes -> what is in it, its category there, and what it does.
+BLUEPRINTS = {
+    "Portrait + Song to Video (SINGER)": (
+        Example(
+            full_song,
+            (),
+            folded=tuple(name for name in full_song() if name not in ("3", "8", "26")),
+            title="Portrait + Song to Video (SINGER)",
+            widgets=(("1", "checkpoint"), ("23", "noise_seed"), ("21", "steps"), ("24", "takes")),
+        ),
+        "Video generation and editing/Audio to video",
+        "A portrait sings a song of any length, with the published weights of SINGER or Hallo.",
+    )
 }
 
 
@@ -372,20 +402,46 @@ def placeholders(base: Path) -> None:
         path.touch()
 
 
-def draw(editor: Editor, example: Example) -> dict[str, Any]:
-    """The editor's own file of an example."""
+def draw_nodes(editor: Editor, example: Example) -> None:
     editor.from_prompt(example.prompt())
     if example.folded:
         editor.fold(example.folded, example.title, example.widgets)
         editor.open(editor.file())  # only now the folded node has its widgets, and its size
     editor.shrink()
+
+
+def draw(editor: Editor, example: Example) -> dict[str, Any]:
+    """The editor's own file of an example."""
+    draw_nodes(editor, example)
     editor.add_note("# " + "\n\n## ".join(example.note), NOTE_WIDTH)  # headings: plain text is 10 pixels high
     workflow = finished(editor.file())
     for graph in graphs_of(workflow):
         lay_out(graph)
     set_first_view(workflow)
+    if example.shown:
+        workflow["extra"]["linearData"] = {"inputs": example.asked, "outputs": example.shown}
     editor.open(workflow)
     return editor.file()
+
+
+def draw_blueprint(editor: Editor, example: Example, category: str, description: str) -> dict[str, Any]:
+    """The file of a folded node that the editor offers among its nodes: that node alone."""
+    draw_nodes(editor, example)
+    workflow = finished(editor.file())
+    (inside,) = workflow["definitions"]["subgraphs"]
+    lay_out(inside)
+    inside |= {"category": category, "description": description}
+    (alone,) = (drawn for drawn in workflow["nodes"] if drawn["type"] == inside["id"])
+    for slot in alone["inputs"]:
+        slot["link"] = None
+    for slot in alone["outputs"]:
+        slot["links"] = []
+    return workflow | {"nodes": [alone], "links": [], "groups": [], "extra": {}}
+
+
+def save(workflow: dict[str, Any], path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def main(comfy: Path, names: list[str]) -> None:
@@ -393,10 +449,12 @@ def main(comfy: Path, names: list[str]) -> None:
         server = Server(comfy, Path(folder), "singer", PACK)
         placeholders(Path(folder))
         with server, Editor(server) as editor:
-            for name in names or WORKFLOWS:
-                workflow = draw(editor, WORKFLOWS[name])
+            for name in names or [*WORKFLOWS, *BLUEPRINTS]:
+                if name in BLUEPRINTS:
+                    save(draw_blueprint(editor, *BLUEPRINTS[name]), PACK / "subgraphs" / f"{name}.json")
+                    continue
                 path = PACK / "workflows" / f"{name}.json"
-                path.write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+                save(draw(editor, WORKFLOWS[name]), path)
                 editor.picture(path.with_suffix(".jpg"))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from editor import SIZE, Editor, find_chromium
 from graphs import Prompt
-from make_workflows import MODELS
+from make_workflows import BLUEPRINTS, MODELS
 from make_workflows import WORKFLOWS as EXAMPLES
 
 PACK = Path(__file__).resolve().parents[2]
@@ -61,6 +61,18 @@ def wires(prompt: Prompt) -> set[tuple[str, str, str, int]]:
         for key, value in node["inputs"].items()
         if isinstance(value, list)
     }
+
+
+@pytest.mark.parametrize("name", BLUEPRINTS)
+def test_a_blueprint_is_one_node_with_the_wires_of_its_example(editor, name):
+    workflow = json.loads((PACK / "subgraphs" / f"{name}.json").read_text(encoding="utf-8"))
+    (node,) = workflow["nodes"]
+    assert {slot["name"] for slot in node["inputs"]} >= {"image", "audio"}
+    example = BLUEPRINTS[name][0]
+    prompt = {key.split(":")[-1]: node for key, node in editor.open(workflow).items()}
+    assert set(prompt) == set(example.folded) and editor.unknown_nodes() == [] == editor.errors
+    inside = {wire for wire in wires(example.prompt()) if {wire[0], wire[2]} <= set(prompt)}
+    assert wires(prompt) == inside
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)

@@ -16,6 +16,8 @@ from server import RUN_SECONDS, SONG_FRAMES, Server
 
 from singer_core.render.video import probe_video
 
+PACK = Path(__file__).resolve().parents[2]
+
 
 def outputs(server: Server, pattern: str) -> list[Path]:
     return sorted((server.base / "output").glob(pattern))
@@ -160,6 +162,11 @@ def test_a_node_that_is_gone_is_replaced(server):
 def test_help_pages_and_translations_are_served(server):
     translations = server.get("i18n")
     assert set(translations["zh"]["nodeDefs"]) >= {"SingerSampler", "SingerModelLoader"}
+
+
+def test_blueprints_are_served(server):
+    found = [entry["name"] for entry in server.get("global_subgraphs").values()]
+    assert {path.stem for path in (PACK / "subgraphs").glob("*.json")} <= set(found)
 
 
 _ = tiny  # the fixture files of the small network are its
