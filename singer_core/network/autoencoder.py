@@ -1,4 +1,4 @@
-"""The VAE between pictures and latents, from a file or folder: `sd-vae-ft-mse`, a tiny one (TAESD), ours."""
+"""The VAE between pictures and latents, from a file or folder: `sd-vae-ft-mse`, TAESD, or patches."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Autoencoder:
 def load_autoencoder(
     path: Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> Autoencoder:
-    """A VAE from a diffusers folder (config.json + weights) or a file with names of diffusers, LDM or TAESD.
+    """A VAE from a diffusers folder (config.json + weights), or a file: diffusers, LDM, TAESD or patches.
 
     Raises FileNotFoundError, and RuntimeError where the file is no VAE of Stable Diffusion 1.5's kind.
     """

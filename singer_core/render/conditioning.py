@@ -108,7 +108,14 @@ def clip_conditions(
     heard              (f, m, d) audio tokens before the MSM
     reference_latents  (1 + motion_frames, 4, h, w): portrait, carried frames
     weights            (f, 3), None = 1
+    Raises ValueError where the latents are of another network's VAE.
     """
+    given, read = reference_latents.shape[1], network.architecture.latent_channels
+    if given != read:
+        raise ValueError(
+            f"The VAE gives latents of {given} channels; this network reads {read}. Take the VAE that it was "
+            "trained with."
+        )
     both = options.reference_rows == "alternating" and options.guided
     return ClipConditions(
         branches=branches_for(options),

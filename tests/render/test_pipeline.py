@@ -10,6 +10,7 @@ import torch
 
 from singer_core.network.autoencoder import Autoencoder
 from singer_core.network.checkpoint import load_network, open_checkpoint
+from singer_core.network.patches import PatchAutoencoder
 from singer_core.render.pipeline import SingerPipeline
 from singer_core.render.seams import cross_fade
 from singer_core.settings import MODES, OFFICIAL
@@ -264,6 +265,12 @@ def test_an_identity_of_another_width_is_refused_with_both_widths(pipeline):
     portrait = dataclasses.replace(tiny.portrait_of(), identity=torch.zeros(512))
     with pytest.raises(ValueError, match=r"\(512,\) values; this checkpoint reads 16"):
         film(pipeline, 4, portrait=portrait)
+
+
+def test_the_vae_of_another_network_is_refused_with_both_widths(pipeline):
+    other = dataclasses.replace(pipeline, vae=Autoencoder(PatchAutoencoder(8)))
+    with pytest.raises(ValueError, match="gives latents of 8 channels; this network reads 4"):
+        film(other)
 
 
 def test_features_of_another_front_end_are_refused_with_both_sizes(pipeline):
