@@ -21,11 +21,16 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from singer_core.network.architecture import Architecture
+from singer_core.network.checkpoint import Checkpoint, expected_shapes
+from singer_core.weights import WeightFile
+
 DEVICE = torch.device("meta")
 OURS = ("singer_core", "nodes")  # folders of the functions that are named
 
 aten = torch.ops.aten
 MOVES = (aten._to_copy.default, aten.copy_.default)
+COMPARING = aten._has_compatible_shallow_copy_type.default  # asks for a module that moves, reads no values
 INDEXING = (aten.index.Tensor, aten.index_put_.default)  # take the host's indices
 OF_ONE_TYPE = (
     *(aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default, aten.convolution.default),
@@ -42,6 +47,14 @@ def accelerator() -> Iterator[Seen]:
     seen = Seen()
     with _Operations(seen), _Numbers(seen), mock.patch.object(nn.Module, "to", _moved):
         yield seen
+
+
+def checkpoint_of(arch: Architecture) -> Checkpoint:
+    """A checkpoint in float16, of zeros."""
+    shapes = expected_shapes(arch)
+    stored = dict.fromkeys(shapes, torch.float16)
+    file = WeightFile(Path("none"), shapes, stored, {}, lambda name: torch.zeros(shapes[name]).half())
+    return Checkpoint(file, "singer", arch)
 
 
 def _moved(module: nn.Module, device: torch.device | str) -> nn.Module:
@@ -64,7 +77,7 @@ class _Operations(TorchDispatchMode):
         if there and func is aten._local_scalar_dense.default:
             note(self.seen, "reads")
             return given[0].dtype.is_floating_point or given[0].dtype == torch.bool or 1  # finite; yes; one
-        if there and func not in MOVES:
+        if there and func not in (*MOVES, COMPARING):
             self._check(func, given)
         out = self._carried_out(func, args, kwargs or {})
         _refuse_wide(func, out)
@@ -84,7 +97,7 @@ class _Operations(TorchDispatchMode):
     def _carried_out(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func not in MOVES:
             return func(*args, **kwargs)
-        source = args[-1] if func is aten.copy_.default else args[0]
+        source = args[1] if func is aten.copy_.default else args[0]
         target = args[0].device if func is aten.copy_.default else kwargs.get("device") or source.device
         if source.device == torch.device(target):
             return func(*args, **kwargs)

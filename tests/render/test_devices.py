@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 import tiny
 import torch
-from accelerator import DEVICE, Seen, accelerator
+from accelerator import DEVICE, Seen, accelerator, checkpoint_of
 
 from singer_core.marks import Take
 from singer_core.network.architecture import Architecture
 from singer_core.network.autoencoder import Autoencoder, build_autoencoder
 from singer_core.network.backbone import SingerNetwork
-from singer_core.network.checkpoint import Checkpoint, expected_shapes, load_network
+from singer_core.network.checkpoint import load_network
 from singer_core.render.pipeline import SingerPipeline
 from singer_core.settings import MODES, PRESETS, BandGains, SingerOptions
-from singer_core.weights import WeightFile
 
 # One level: its middle has every kind of layer, once.
 ARCH = dataclasses.replace(tiny.TINY, channels=(32,), sfm_width=tiny.SIDE // 8)
@@ -28,10 +26,7 @@ STEPS = 2
 
 
 def network_of(arch: Architecture, dtype: torch.dtype) -> SingerNetwork:
-    shapes = expected_shapes(arch)
-    stored = dict.fromkeys(shapes, torch.float16)
-    file = WeightFile(Path("none"), shapes, stored, {}, lambda name: torch.empty(shapes[name]).half())
-    return load_network(Checkpoint(file, "singer", arch), dtype, DEVICE)
+    return load_network(checkpoint_of(arch), dtype, DEVICE)
 
 
 def vae_of(dtype: torch.dtype) -> Autoencoder:
