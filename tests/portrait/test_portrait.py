@@ -13,7 +13,7 @@ from verification.fixtures import load_fixture
 
 from singer_core.portrait.identity import COLOUR_IDENTITY_WIDTH, identity_for
 from singer_core.portrait.image import Picture, to_tensor
-from singer_core.portrait.landmarks import FaceLandmarks
+from singer_core.portrait.landmarks import FIVE, FaceLandmarks
 from singer_core.portrait.masks import MaskOptions
 from singer_core.portrait.portrait import prepare_portrait
 from singer_core.portrait.preview import overlay, write_preview
@@ -52,6 +52,17 @@ def test_squash_warns_when_it_stretches(photo, make_face, caplog: pytest.LogCapt
     wide = photo.resize((700, 512))
     prepare_portrait(wide, landmarks=make_face(), crop="squash")
     assert "stretches the picture by 0.73" in caplog.text
+
+
+def test_tiny_and_turned_faces_are_warned_of(photo, make_face, caplog: pytest.LogCaptureFixture) -> None:
+    prepare_portrait(photo, landmarks=make_face())
+    assert not caplog.records
+    prepare_portrait(photo, landmarks=make_face(half_width=20))
+    assert "The face is 52 pixels large" in caplog.text and "turned away" not in caplog.text
+    points = make_face().points.clone()
+    points[FIVE[2], 0] += 45  # the nose beside the eye
+    prepare_portrait(photo, landmarks=FaceLandmarks(points))
+    assert "turned away" in caplog.text
 
 
 @pytest.mark.parametrize("size", [(512, 512), (768, 512), (320, 640)])
