@@ -32,7 +32,7 @@ def main() -> None:
 
     ClipStore.save = watched  # type: ignore[method-assign]
     out = song.with_suffix(".mp4")
-    arguments = ["demo", "--audio", str(song), "--steps", "1", "--out", str(out), "--quiet"]
+    arguments = ["demo", "--audio", str(song), "--out", str(out), "--quiet"]
     assert singer([*arguments, "--device", "cpu", "--work-dir", str(song.parent / "work")]) == 0
     # not getrusage, which counts the process that started this one
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))

@@ -49,7 +49,7 @@ def main() -> None:
     kills.add_argument("--count", type=int, default=20)
     kills.add_argument("--seed", type=int, default=0)
     for part in (cost, kills):
-        part.add_argument("--steps", type=int, default=4)
+        part.add_argument("--steps", type=int, default=h.DEMO.steps)
     args = parser.parse_args()
     {"ends": measure_ends, "cost": measure_cost, "kills": measure_kills}[args.part](args)
 

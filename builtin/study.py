@@ -38,7 +38,6 @@ from .world import Performance
 
 FIRST_NUMBER = 100  # people 100, 101, ...: not those of the model card
 SECONDS = 2.32  # four clips that share two frames
-STEPS = 6
 STYLES = ("operatic", "rap", "growl")
 LENGTHS = (0.1, 0.4, 1.0, 2.0, 4.0)  # seconds
 WAVELETS = ("db2", "sym4", "bior2.2")
@@ -130,8 +129,8 @@ def measured(case: Case, made: h.Frames, options: Any) -> dict[str, Any]:
 
 
 def options_of(variant: Variant, network: SingerNetwork) -> Any:
-    """The demo's options under the variant, `STEPS` steps."""
-    options = h.DEMO.but(steps=STEPS, **variant.changes)
+    """The demo's options under the variant."""
+    options = h.DEMO.but(**variant.changes)
     if variant.flat:
         mean = float(mean_gains(network).mean())
         options = options.but(msm_input="off", band_gains=BandGains(mean, mean, mean, mean))
