@@ -25,11 +25,12 @@ from singer_core.audio.logmel import LogMelFrontEnd
 from singer_core.audio.waveform import Waveform
 from singer_core.portrait.landmarks import FaceLandmarks
 from singer_core.portrait.masks import bounding_box
-from singer_core.training.dataset import describe, portrait_frames
+from singer_core.training.dataset import describe
 from singer_core.training.videos import encode
 from singer_core.weights import save_weights
 
 from .faces import Faces
+from .ways import ways
 from .world import Identity, Performance, Show, Song
 
 if TYPE_CHECKING:
@@ -106,12 +107,16 @@ class DrawnWorld(DataSet):
         return self._show(index, song, self.fps)
 
     def drawing(self, index: int) -> Tensors:
-        """Every frame, with the features of the song and the true `opening` (s,) of the mouth."""
+        """Every frame, with the song's features, the true `opening` (s,) of the mouth, and ways.
+
+        The portrait is the first frame: at rest, its mouth closed.
+        """
         show = self.performance(index)
         frames = len(show)
         return {
             **depicted(show, range(frames)),
-            "kept": portrait_frames(frames),
+            "kept": torch.zeros(1, dtype=torch.long),
+            "ways": ways(np.stack([show.landmarks(i) for i in range(frames)]), self.size),
             "features": song_features(show.song, self).features[:frames].half(),
             "opening": torch.from_numpy(show.motion.opening).float(),
         }

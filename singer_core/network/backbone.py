@@ -75,18 +75,28 @@ class SingerNetwork(nn.Module):
         tokens    (2, b, n, d) image tokens [unconditional, conditional]
         returns   ((branch b f), 4, h, w)
         """
+        return self.velocity(self.output(latents, timestep, tokens, clip), latents, timestep, clip)
+
+    def velocity(
+        self, output: Tensor, latents: Tensor, timestep: Tensor | int, clip: ClipConditions
+    ) -> Tensor:
+        """v, from what the UNet puts out."""
+        warp = self.adapter.portrait_warp
+        return output if warp is None else clip.velocity(warp, output, latents, timestep)
+
+    def output(self, latents: Tensor, timestep: Tensor | int, tokens: Tensor, clip: ClipConditions) -> Tensor:
+        """What the UNet puts out, ((branch b f), 4 or more, h, w): v, or motion (network/warp.py)."""
         rows = len(latents)
         context = torch.cat([_rows(tokens[int(branch.portrait)], rows) for branch in clip.branches])
         sample = torch.cat([latents.repeat(len(clip.branches), 1, 1, 1), clip.face_rows()], dim=1)
-        (v,) = self.unet(
+        (output,) = self.unet(
             sample,
             timestep,
             encoder_hidden_states=context,
             cross_attention_kwargs={"clip": clip},
             return_dict=False,
         )
-        warp = self.adapter.portrait_warp
-        return v if warp is None else clip.velocity(warp, v, latents, timestep)
+        return output
 
     def reference_features(
         self, latents: Tensor, tokens: Tensor, *, rounded_to: torch.dtype | None = None

@@ -12,6 +12,8 @@ without a song: no `features`, and as frames two or more poses in any order.
     masks_0..3  (3, n)        in [0, 1], with `region` (H, W) uint8: masks of its own, instead of the boxes'
     portraits   (p, 3, H, W)  uint8, with `portrait_frames` (p,): frames kept as pictures, for a network whose
                               face locator is shown the portrait
+    ways        (s, c, h, w)  float16, NaN where unknown: from where the parts of its only portrait come, for
+                              a network that predicts motion (`network/warp.py`)
 """
 
 from __future__ import annotations
@@ -75,6 +77,7 @@ class Sample(Batch):
     shown      1|3 H W    input of the face locator: face box, or the portrait in [-1, 1]
     identity   e
     lips       f h w      1 in every frame's lip box, 0 elsewhere
+    ways       f c h w    true field of `network/warp.py`, NaN where unknown; no channels without `ways`
     grey       4 h w      latents of a grey picture
     """
 
@@ -86,12 +89,13 @@ class Sample(Batch):
     shown: Tensor
     identity: Tensor
     lips: Tensor
+    ways: Tensor
     grey: Tensor
 
     def of_frames(self, count: int) -> Sample:
         """A batch with the first frames of its clips alone; the last where `count` is negative."""
         span = slice(count) if count > 0 else slice(count, None)
-        cut = {name: getattr(self, name)[:, span] for name in ("latents", "windows", "lips")}
+        cut = {name: getattr(self, name)[:, span] for name in ("latents", "windows", "lips", "ways")}
         return replace(self, **cut)
 
 
@@ -175,6 +179,7 @@ class ClipDataset:
             identity = file.get_tensor("identity").float() if "identity" in file.keys() else None  # noqa: SIM118
             grey = file.get_tensor("grey").float()
             own_masks = _own_masks(file)
+            ways = _ways(file, slice(start, stop), near.shape[2:])
             picture = _picture(file, item, portrait)
         size = (near.shape[2] * constants.VAE_STRIDE, near.shape[3] * constants.VAE_STRIDE)
         seen = boxes if self.rule == "union" else boxes[portrait : portrait + 1]
@@ -188,6 +193,7 @@ class ClipDataset:
             shown=region[None] if picture is None else picture,
             identity=mean_colours(thumbnail, masks[0]) if identity is None else identity,
             lips=lip_boxes(boxes[start:stop], near.shape[2:]),
+            ways=ways,
             grey=grey,
         )
 
@@ -220,6 +226,13 @@ def _own_masks(file: Any) -> tuple[tuple[Tensor, ...], Tensor] | None:
         return None
     levels = tuple(file.get_tensor(f"masks_{level}") for level in range(face_masks.LEVELS))
     return levels, file.get_tensor("region").float() / 255
+
+
+def _ways(file: Any, frames: slice, size: torch.Size) -> Tensor:
+    """Those of some frames; without channels where the performance brings none along."""
+    if "ways" not in file.keys():  # noqa: SIM118 - safe_open is no mapping
+        return torch.zeros(frames.stop - frames.start, 0, *size)
+    return file.get_slice("ways")[frames].float()
 
 
 def _picture(file: Any, item: Item, portrait: int) -> Tensor | None:

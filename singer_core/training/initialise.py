@@ -34,7 +34,7 @@ def init_weights(network: SingerNetwork, seed: int) -> None:
             _quiet_block(block)
         own = network.unet.state_dict()
         network.reference_unet.load_state_dict({key: own[key] for key in network.reference_unet.state_dict()})
-        nn.init.zeros_(network.unet.conv_out.weight)
+        _zero(network.unet.conv_out)
         init_locator(network.adapter.face_locator)
         for site in network.adapter.sites.values():
             assert isinstance(site, SiteModules)

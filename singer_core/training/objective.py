@@ -132,10 +132,19 @@ class Objective:
         alphas = scheduler.alphas_cumprod.to(draws.timesteps.device)[draws.timesteps].view(-1, 1, 1, 1, 1)
         noisy = alphas.sqrt() * batch.latents + (1 - alphas).sqrt() * draws.noise
         target = alphas.sqrt() * draws.noise - (1 - alphas).sqrt() * batch.latents
-        prediction = predict(network, self.config, batch, draws, noisy)
+        prediction, field = predictions(network, self.config, batch, draws, noisy)
         error = (prediction.float() - target).square()
         snr = signal_to_noise(scheduler, draws.timesteps)
-        return self.weighted(error, snr, batch.lips)
+        return self.weighted(error, snr, batch.lips) + self._astray(field, batch, draws)
+
+    def _astray(self, field: Tensor, batch: Sample, draws: Draws) -> Tensor:
+        """How far the field (b, f, c, h, w) is from the ways, where they are known and the portrait seen."""
+        weight, ways = self.config.ways_weight, batch.ways
+        if not weight or field.shape != ways.shape:
+            return field.new_zeros(())
+        known = ways.isfinite() & ~draws.no_reference.view(-1, 1, 1, 1, 1)
+        error = (field.float() - ways).square().where(known, 0)
+        return weight * weighed_at_lips(error, batch.lips, self.config.lip_weight).mean()
 
     def weighted(self, error: Tensor, snr: Tensor, lips: Tensor) -> Tensor:
         """Squared error (b, f, 4, h, w), signal-to-noise ratio (b,), lips (b, f, h, w) -> loss."""
@@ -165,7 +174,14 @@ def with_wrong_portrait(batch: Sample) -> dict[str, Sample]:
 def predict(
     network: SingerNetwork, config: TrainConfig, batch: Sample, draws: Draws, noisy: Tensor
 ) -> Tensor:
-    """The network's v for noisy latents (b, f, 4, h, w), the same shape.
+    """The network's v for noisy latents (b, f, 4, h, w), the same shape."""
+    return predictions(network, config, batch, draws, noisy)[0]
+
+
+def predictions(
+    network: SingerNetwork, config: TrainConfig, batch: Sample, draws: Draws, noisy: Tensor
+) -> tuple[Tensor, Tensor]:
+    """v, and the field of ways (b, f, c, h, w) of a network that predicts motion, of others without channels.
 
     Samples that are trained as the same guidance branch run together.
     """
@@ -176,7 +192,9 @@ def predict(
         _predict(network, config, batch.pick(rows), draws.pick(rows), noisy[rows]) for rows in groups.values()
     ]
     order = torch.tensor([row for rows in groups.values() for row in rows])
-    return torch.cat(parts)[order.argsort().to(noisy.device)]
+    together = torch.cat(parts)[order.argsort().to(noisy.device)]
+    channels = noisy.shape[2]
+    return together[:, :, :channels], together[:, :, channels:]
 
 
 def _predict(
@@ -186,7 +204,10 @@ def _predict(
     tokens = image_tokens(network, batch.identity)
     clip = clip_conditions(network, config, batch, draws, noisy, tokens)
     timesteps = draws.timesteps.repeat_interleave(frames)
-    return network(noisy.flatten(0, 1), timesteps, tokens, clip).unflatten(0, (-1, frames))
+    latents = noisy.flatten(0, 1)
+    output = network.output(latents, timesteps, tokens, clip)
+    v = network.velocity(output, latents, timesteps, clip)
+    return torch.cat([v, output[:, v.shape[1] :]], dim=1).unflatten(0, (-1, frames))
 
 
 def clip_conditions(

@@ -13,11 +13,12 @@ from safetensors.torch import load_file, save_file
 
 from singer_core.network.backbone import SingerNetwork
 from singer_core.network.conditions import CONDITIONAL, UNCONDITIONAL, ReferenceFeatures
+from singer_core.network.warp import FIELD
 from singer_core.training.checkpoints import AVERAGE, NETWORK
 from singer_core.training.config import Rates, from_mapping
 from singer_core.training.dataset import ClipDataset
 from singer_core.training.initialise import init_weights
-from singer_core.training.objective import carried_latents, located, predict, seeded
+from singer_core.training.objective import Objective, carried_latents, located, predict, seeded
 from singer_core.training.recipes import prepare_parameters, starting_network
 from singer_core.training.runlog import PORTRAIT_LOG
 from singer_core.training.trainer import Trainer
@@ -211,3 +212,23 @@ def test_rates_are_a_table_of_the_configuration():
         from_mapping({**given, "rates": {"audio": -1}})
     with pytest.raises(ValueError, match=r"All of `rates` are 0"):
         from_mapping({**given, "rates": dict.fromkeys(("spatial", "audio", "spectral", "motion"), 0)})
+
+
+def test_known_ways_of_the_portrait_weigh_in_the_loss(tmp_path):
+    """The fresh network lets everything stay where it is."""
+    data = write_clips(tmp_path / "data")
+    for path in data.glob("*.safetensors"):
+        tensors = load_file(path)
+        length, _, *size = tensors["latents"].shape
+        ways = torch.full((length, FIELD, *size), 0.5)
+        ways[:, :, : size[0] // 2] = torch.nan
+        save_file({**tensors, "ways": ways.half()}, path)
+    run = config(tmp_path, data=data, steps=1, architecture=dataclasses.replace(SMALL, predicts="motion"))
+    trainer = Trainer(run)
+    batch, draws = trainer.inputs()
+    seen, unseen = (dataclasses.replace(draws, no_reference=flags(*[blind] * run.batch)) for blind in (0, 1))
+    with torch.no_grad():
+        plain, weighed = (Objective(run.but(ways_weight=weight)) for weight in (0.0, 2.0))
+        more = weighed(trainer.network, batch, seen) - plain(trainer.network, batch, seen)
+        assert float(more) == pytest.approx(2 * 0.25 / 2, rel=1e-3)
+        assert weighed(trainer.network, batch, unseen) == plain(trainer.network, batch, unseen)
