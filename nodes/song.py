@@ -33,11 +33,10 @@ from singer_core.render.clips import Clip
 from singer_core.render.conditioning import own_part
 from singer_core.render.run import SongConditions
 from singer_core.render.seams import Held, shared_noise_rows, steadied
-from singer_core.render.song import Carry, FinishedClip, plan_song, render_song, rest_at
+from singer_core.render.song import Carry, FinishedClip, plan_song, render_song
 from singer_core.render.store import ClipStore
 from singer_core.render.takes import (
     Known,
-    freedom,
     note_takes,
     noted_takes,
     plan_take,
@@ -215,7 +214,7 @@ def sample_song(
     def report(clip: Clip, step: int, x0: Tensor, x: Tensor) -> None:
         show(clip.index * run.steps + step, x0, x, len(plan) * run.steps)
 
-    asked = None if finished_only else functools.partial(run.sample, drawn, int(noise.seed), report, None)
+    asked = None if finished_only else functools.partial(run.sample, drawn, int(noise.seed), report)
     carry = functools.partial(_carry, song, vae, options.hold_colours)
     given = (sigmas, options, None if has_rows(run.mask, run.frames) else run.mask)
     parts = (run.own(clip, drawn, int(noise.seed)) for clip in plan)
@@ -287,9 +286,9 @@ class _Run:
         drawn: Tensor,
         seed: int,
         report: Callable[[Clip, int, Tensor, Tensor], None] | None,
-        held: Callable[[Clip], Held] | None,
         clip: Clip,
         carried: Tensor | None,
+        held: Held | None = None,
     ) -> Tensor:
         """Latents (f, 4, h, w) of a clip from its row of `drawn` (clips, f, 4, h, w)."""
         references = self.song.before(self.options.motion_frames) if carried is None else carried
@@ -300,7 +299,7 @@ class _Run:
         self.guider.original_conds = cut_conds(self.conds, sung, rows, self.frames)
         latents, mask = self.whole[rows], _rows(self.mask, rows, self.frames)
         if held is not None:
-            latents, mask = _held(held(clip), mask)
+            latents, mask = _held(held, mask)
         run = functools.partial(
             self.guider.sample,
             drawn[clip.index],
@@ -314,32 +313,23 @@ class _Run:
         )
         return _finite(self.guider, run, clip)
 
-    def of_take(self, take: Take) -> tuple[_Run, list[Clip], Tensor]:
-        """The same run under the take's own weights, its clips, and their noise (clips, f, 4, h, w)."""
+    def of_take(self, take: Take) -> tuple[_Run, Tensor]:
+        """The same run under the take's own weights, and the noise (clips, f, 4, h, w) of its clips."""
         weights = weights_of(take, self.song.weights, len(self.song.audio.features))
         run = dataclasses.replace(self, song=dataclasses.replace(self.song, weights=weights))
         plan = plan_take(take, self.span, self.options)
-        return (
-            run,
-            plan,
-            _draw(ClipNoise(take.seed, self.options.clip_frames), self.whole, plan, self.options),
-        )
+        noise = ClipNoise(take.seed, self.options.clip_frames)
+        return run, _draw(noise, self.whole, plan, self.options)
 
     def take_store(self, store: ClipStore, take: Take) -> ClipStore:
-        run, plan, drawn = self.of_take(take)
-        parts = [(freedom(take, clip, self.span), run.own(clip, drawn, take.seed)) for clip in plan]
-        begun = rest_at(self.options, self.song.audio.activity, plan[0])
-        song, carried = plan_song(self.span, self.options), self.options.motion_frames
-        return take_store(store, song, plan, carried, begun, parts)
+        run, drawn = self.of_take(take)
+        own = functools.partial(run.own, drawn=drawn, seed=take.seed)
+        return take_store(store, take, self.span, self.options, self.song.audio.activity, own)
 
     def sing(self, carry: Carry, store: ClipStore | None, take: Take, known: Known) -> Tensor:
         """Latents (k, 4, h, w) of the frames of a take."""
-        run, _, drawn = self.of_take(take)
-
-        def held(clip: Clip) -> Held:
-            return Held(known.rows(clip.start, clip.stop), freedom(take, clip, self.span))
-
-        sample = functools.partial(run.sample, drawn, take.seed, None, held)
+        run, drawn = self.of_take(take)
+        sample = functools.partial(run.sample, drawn, take.seed, None)
         kept, activity = store and self.take_store(store, take), self.song.audio.activity
         return render_take(take, self.span, self.options, known, sample, carry, kept, activity)
 

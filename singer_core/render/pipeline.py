@@ -38,9 +38,9 @@ from .conditioning import (
 )
 from .sampler import NotFiniteError, SpectralWeighting, sample_clip
 from .seams import Held, shared_noise_rows, steadied
-from .song import NAN_REMEDY, FinishedClip, plan_song, render_song, rest_at
+from .song import NAN_REMEDY, FinishedClip, plan_song, render_song
 from .store import FORMAT, ClipStore, chained, fingerprint
-from .takes import Known, freedom, plan_take, render_take, take_store, weights_of, with_takes
+from .takes import Known, plan_take, render_take, take_store, weights_of, with_takes
 
 if TYPE_CHECKING:  # diffusers, which ComfyUI's nodes do without
     from ..network.autoencoder import Autoencoder
@@ -106,7 +106,6 @@ class _Song:
     weighting  of all clips but the first, whose gains it may have locked
     noises     (index, noise) of every clip
     made       the inputs of the clip that was sampled last, by its index
-    held       what is known of a take's clips
     """
 
     portrait: Portrait
@@ -117,7 +116,6 @@ class _Song:
     noises: Iterator[tuple[int, Tensor]]
     report: Callable[[Clip, int, Tensor], None]
     made: dict[int, ClipInputs]
-    held: Callable[[Clip], Held] | None = None
 
 
 @dataclass(frozen=True)
@@ -205,30 +203,27 @@ class SingerPipeline:
         self, store: ClipStore, take: Take, audio: AudioFeatures, weights: Tensor | None, span: range
     ) -> ClipStore:
         """The clips of a take in the store of its song."""
-        plan, options = plan_take(take, span, self.options), self.options
         weights = weights_of(take, weights, len(audio.features))
-        begun = (take.seed, rest_at(options, audio.activity, plan[0]))
-        parts = [(freedom(take, clip, span), own_part(audio, weights, options, clip)) for clip in plan]
-        return take_store(store, self.plan(audio, span), plan, options.motion_frames, begun, parts)
+
+        def own(clip: Clip) -> object:
+            return take.seed, *own_part(audio, weights, self.options, clip)
+
+        return take_store(store, take, span, self.options, audio.activity, own)
 
     def _take(self, song: _Song, span: range, store: ClipStore | None, take: Take, known: Known) -> Tensor:
         """Latents (k, 4, h, w) of the frames of a take."""
-        plan, activity = plan_take(take, span, self.options), song.audio.activity
-
-        def held(clip: Clip) -> Held:
-            return Held(known.rows(clip.start, clip.stop), freedom(take, clip, span))
 
         def carry(latents: Tensor, rest: float) -> Tensor:
             pictures = latents if self.options.carry == "latents" else self.vae.decode(latents)
             return self.carry(latents, pictures, song.conditions, rest)
 
+        plan, activity = plan_take(take, span, self.options), song.audio.activity
         sung = dataclasses.replace(
             song,
             weights=weights_of(take, song.weights, len(song.audio.features)),
             noises=enumerate(self.noises(plan, take.seed, song.portrait)),
             report=_unheard,
             made={},
-            held=held,
         )
         sample, device = functools.partial(self._sample, sung), self.network.device
         kept = store and self.take_store(store, take, song.audio, song.weights, span)
@@ -249,15 +244,14 @@ class SingerPipeline:
         numbered = enumerate(itertools.chain([first], noises))
         return _Song(portrait, audio, weights, conditions, weighting, numbered, report, {})
 
-    def _sample(self, song: _Song, clip: Clip, carried: Tensor | None) -> Tensor:
+    def _sample(self, song: _Song, clip: Clip, carried: Tensor | None, held: Held | None = None) -> Tensor:
         """Latents of one clip, (f, 4, h, w); where half precision gives NaN, sampled again in float32."""
         noise = next(noise for index, noise in song.noises if index == clip.index)
         heard = audio_tokens(self.network, song.audio, clip)
         inputs = ClipInputs(noise, heard, self.reference_latents(song.conditions, carried))
         song.made[clip.index] = inputs
-        own = clip.index == 0 and song.held is None
+        own = clip.index == 0 and held is None
         weighting = SpectralWeighting(self.network.adapter, self.options) if own else song.weighting
-        held = song.held and song.held(clip)
         report = functools.partial(song.report, clip)
         where = f"Clip {clip.index + 1} (frames {clip.start} to {clip.stop})"
         given = self._given(song, clip, inputs)

@@ -21,7 +21,8 @@ from ..audio.activity import rests
 from ..marks import Take, read_takes
 from ..settings import SingerOptions
 from .clips import Clip, plan_clips
-from .song import Carry, FinishedClip, Sample, render_song, rest_at
+from .seams import Held
+from .song import Carry, FinishedClip, plan_song, render_song, rest_at
 from .store import ClipStore, chained, fingerprint
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Known:
 
 
 Sing = Callable[[Take, Known], Tensor]  # latents (take.stop - take.start, 4, h, w)
+HeldSample = Callable[[Clip, Tensor | None, Held], Tensor]  # `song.Sample`, told what is known of the clip
 
 
 def plan_take(take: Take, span: range, options: SingerOptions) -> list[Clip]:
@@ -91,27 +93,29 @@ def note_takes(store: ClipStore, takes: Iterable[Take]) -> None:
 
 def take_store(
     store: ClipStore,
-    song: Sequence[Clip],
-    plan: Sequence[Clip],
-    carried: int,
-    begun: object,
-    parts: Iterable[object],
+    take: Take,
+    span: range,
+    options: SingerOptions,
+    activity: Tensor | None,
+    own: Callable[[Clip], object],
 ) -> ClipStore:
     """The clips of a take in the store of its song: told by those of the song's clips that it is made from.
 
-    song     the song's clips, whose store it is
-    carried  frames that the first clip is shown
-    begun    what all clips of the take depend on
-    parts    what each has of its own
+    span      frames of the song whose store it is
+    activity  (s,) vocal activity
+    own       what a clip of the take has of its own, seed and weights included
     """
-    first, stop = plan[0].start - carried, plan[-1].stop
+    plan, song = plan_take(take, span, options), plan_song(span, options)
+    first, stop = plan[0].start - options.motion_frames, plan[-1].stop
     used = [
         (key, clip)
         for key, clip in zip(store.keys, song, strict=True)
         if clip.start < stop and clip.stop > first
     ]
     made_from = [key for key, _ in used], plan[0].start - used[0][1].start
-    return store.of(chained(store.shared, parts, fingerprint("take", made_from, begun)))
+    parts = ((freedom(take, clip, span), own(clip)) for clip in plan)
+    begun = fingerprint("take", made_from, rest_at(options, activity, plan[0]))
+    return store.of(chained(store.shared, parts, begun))
 
 
 def with_takes(
@@ -169,7 +173,7 @@ def render_take(
     span: range,
     options: SingerOptions,
     known: Known,
-    sample: Sample,
+    sample: HeldSample,
     carry: Carry,
     store: ClipStore | None = None,
     activity: Tensor | None = None,
@@ -177,14 +181,18 @@ def render_take(
 ) -> Tensor:
     """Latents (k, 4, h, w) of the frames of a take.
 
-    sample, carry, store, activity, device  as for `render_song`; `sample` holds what is known
+    sample, carry, store, activity, device  as for `render_song`
     """
+
+    def sung(clip: Clip, carried: Tensor | None) -> Tensor:
+        return sample(clip, carried, Held(known.rows(clip.start, clip.stop), freedom(take, clip, span)))
+
     plan = plan_take(take, span, options)
     carried, first = None, plan[0].start
     if first > span.start:
         before = known.rows(first - options.motion_frames, first)
         carried = carry(before, rest_at(options, activity, plan[0]))
-    clips = render_song(span, options, sample, carry, None, store, activity, device, plan, carried)
+    clips = render_song(span, options, sung, carry, None, store, activity, device, plan, carried)
     return torch.cat([done.latents[: done.frames] for done in clips])[take.start - first :][: len(take.span)]
 
 
