@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from singer_core import constants
 from singer_core.network.adapter import SingerAdapter
 from singer_core.network.architecture import Architecture
-from singer_core.network.checkpoint import VARIANTS, Checkpoint, open_checkpoint, our_key
+from singer_core.network.checkpoint import VARIANTS, Checkpoint, open_checkpoint
 from singer_core.network.conditions import UNCONDITIONAL, Branch, ReferenceFeatures
 from singer_core.render.run import RunConditions, SongConditions, make_run
 from singer_core.settings import NoiseSchedule, SingerOptions, distilled_warning
@@ -111,14 +111,10 @@ def with_options(model: ModelPatcher, options: SingerOptions) -> ModelPatcher:
 
 def split_state(checkpoint: Checkpoint) -> tuple[State, State]:
     """Tensors of (denoising UNet with adapter, reference UNet) under core's names; dead ones are left out."""
-    arch = checkpoint.architecture
-    names = core_names(unet_config(arch))
+    names = core_names(unet_config(checkpoint.architecture))
     denoiser: State = {}
     reference: State = {}
-    for key in checkpoint.file.shapes:
-        ours = our_key(key, arch)
-        if ours is None:
-            continue
+    for key, ours in checkpoint.names.items():
         part, _, name = ours.partition(".")
         target = reference if part == "reference_unet" else denoiser
         target[ours if part == "adapter" else names[name]] = checkpoint.file.tensor(key)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,6 +71,12 @@ class Checkpoint:
     file: WeightFile
     variant: str
     architecture: Architecture
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Published name -> ours, of every tensor that runs."""
+        named = ((key, our_key(key, self.architecture)) for key in self.file.shapes)
+        return {key: ours for key, ours in named if ours is not None}
 
     @property
     def distilled_steps(self) -> int:
@@ -133,7 +139,7 @@ def load_network(
 
     with torch.device("meta"):
         network = SingerNetwork(checkpoint.architecture)
-    names = dict(_our_names(checkpoint))
+    names = checkpoint.names
     state = {names[key]: value for key, value in checkpoint.file.moved(names, dtype, device)}
     network.load_state_dict(state, assign=True)
     logger.info(
@@ -386,15 +392,8 @@ def spectral_report(checkpoint: Checkpoint) -> dict[str, Any]:
 def _load_part(checkpoint: Checkpoint, prefix: str, module: Any) -> Any:
     state = {
         ours[len(prefix) :]: checkpoint.file.tensor(key).float()
-        for key, ours in _our_names(checkpoint)
+        for key, ours in checkpoint.names.items()
         if ours.startswith(prefix)
     }
     module.load_state_dict(state, assign=True)
     return module.requires_grad_(False)
-
-
-def _our_names(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
-    for key in checkpoint.file.shapes:
-        ours = our_key(key, checkpoint.architecture)
-        if ours is not None:
-            yield key, ours

@@ -196,7 +196,5 @@ def load_step(folder: Path, network: SingerNetwork) -> RunState:
     if _factors(network):
         network.load_state_dict(load_state(folder / FACTORS), strict=False)
     else:
-        named = {our_key(key, checkpoint.architecture): key for key in checkpoint.file.shapes}
-        state = {name: checkpoint.file.tensor(key) for name, key in named.items() if name is not None}
-        network.load_state_dict(state)
+        network.load_state_dict({name: checkpoint.file.tensor(key) for key, name in checkpoint.names.items()})
     return RunState(**load_plain(folder / STATE))

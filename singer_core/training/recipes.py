@@ -13,7 +13,7 @@ from torch import nn
 from .. import constants
 from ..network.architecture import Architecture
 from ..network.backbone import SingerNetwork
-from ..network.checkpoint import Checkpoint, load_network, open_checkpoint, our_key
+from ..network.checkpoint import Checkpoint, load_network, open_checkpoint
 from . import lora
 from .config import TrainConfig
 from .initialise import authors_spectral, identity_filter, init_weights
@@ -94,12 +94,12 @@ def _take_over(network: SingerNetwork, checkpoint: Checkpoint) -> None:
     Half of its own UNet's at least: ValueError with the first that differs.
     """
     own, file = network.state_dict(), checkpoint.file
-    names = {key: our_key(key, checkpoint.architecture) for key in file.shapes}
-    fitting = {
-        name: file.tensor(key).float()
-        for key, name in names.items()
+    names = {
+        key: name
+        for key, name in checkpoint.names.items()
         if name in own and own[name].shape == file.shapes[key]
     }
+    fitting = {names[key]: value for key, value in file.moved(names, torch.float32)}
     missing = [name for name in own if name not in fitting]
     pictures = [name for name in own if name.startswith("unet.")]
     if 2 * sum(name in fitting for name in pictures) < len(pictures):
