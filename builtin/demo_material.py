@@ -39,7 +39,7 @@ def main() -> None:
 
 def make(folder: Path) -> None:
     song = Song.random(SONG, SECONDS, "pop", accompaniment=True)
-    singer = Performance(Identity.random(SINGER), song, size=SIZE)
+    singer = Performance(Identity.random(SINGER), song, size=SIZE).framed()
     with renamed_on_success(folder / files.PORTRAIT.name) as path:
         Image.fromarray(singer.frame(0)).save(path, format="PNG", optimize=True)
     face = FaceLandmarks(torch.from_numpy(singer.landmarks(0)))

@@ -75,8 +75,8 @@ class DataSet(ABC):
     def _show(self, index: int, song: Song, fps: float = constants.FPS) -> Show:
         """Person `index`, drawn or photographed, sings."""
         if self.faces is not None and self._photographed(index):
-            return self.faces.show(self._seed(index // self.EVERY), song, self.size, fps)
-        return Performance(Identity.random(self._seed(index)), song, fps, self.size)
+            return self.faces.show(self._seed(index // self.EVERY), song, self.size, fps).framed()
+        return Performance(Identity.random(self._seed(index)), song, fps, self.size).framed()
 
 
 @dataclass(frozen=True)

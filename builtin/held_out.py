@@ -87,7 +87,7 @@ def performance(number: int, seconds: float, style: str = "pop", size: int = 128
     """Held-out person and song `number`: vocals alone, 25 frames a second."""
     seed = HELD_OUT_SEED + number
     song = Song.random(seed, seconds, style, accompaniment=False)
-    return Performance(Identity.random(seed), song, size=size)
+    return Performance(Identity.random(seed), song, size=size).framed()
 
 
 def show(number: int, seconds: float, size: int, faces: Faces | None) -> Show:
@@ -96,7 +96,7 @@ def show(number: int, seconds: float, size: int, faces: Faces | None) -> Show:
     if faces is None or number % 2 == 0:
         return drawn
     photo = faces.photograph(list(faces.meshes)[number // 2 % len(faces)])
-    return PuppetShow(photo, drawn.song, size=size)
+    return PuppetShow(photo, drawn.song, size=size).framed()
 
 
 def true_frames(show: Show) -> Frames:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -12,12 +13,19 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+
+from singer_core.portrait.crop import CropTransform
+from singer_core.portrait.landmarks import SILHOUETTE
+from singer_core.portrait.portrait import MARGIN
 
 from .geometry import Expression
 from .identity import Identity
 from .song import Song
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from .face import Painter
 
 Floats = NDArray[np.float64]
@@ -77,6 +85,7 @@ class Show(ABC):
         self.fps = fps
         self.size = size
         self._length = int(np.ceil(song.seconds * fps - 1e-6))
+        self.crop: CropTransform | None = None
         self.motion = _motion(song, (np.arange(self._length, dtype=np.float64) + 0.5) / fps)
 
     @property
@@ -104,13 +113,32 @@ class Show(ABC):
             nod=float(m.nod[i]),
         )
 
+    def framed(self, margin: float = MARGIN) -> Self:
+        """With the face of the first frame in the middle, as `prepare_portrait` crops where there is room.
+
+        Mouths are then where the network looks for them; edges repeat outside the picture.
+        """
+        points = self.landmarks(0)[list(SILHOUETTE)]
+        low, high = points.min(0), points.max(0)
+        side = round(float((high - low).max()) * (1 + 2 * margin))
+        left, top = ((low + high - side) / 2).round().astype(int).tolist()
+        size = (self.size, self.size)
+        framed = copy.copy(self)
+        framed.crop = CropTransform((left, top, left + side, top + side), size, size)
+        return framed
+
     def frame(self, i: int) -> NDArray[np.uint8]:
         """(size, size, 3) RGB picture of frame i."""
-        return self.person.frame(self.expression(i))
+        picture = self.person.frame(self.expression(i))
+        return picture if self.crop is None else np.asarray(self.crop.apply(Image.fromarray(picture)))
 
     def landmarks(self, i: int) -> NDArray[np.float32]:
         """(478, 2) x, y in pixels of frame i, in the layout of MediaPipe's face mesh."""
-        return self.person.landmarks(self.expression(i))
+        points = self.person.landmarks(self.expression(i))
+        if self.crop is None:
+            return points
+        left, top, right, _bottom = self.crop.box
+        return (points - np.array([left, top], np.float32)) * np.float32(self.size / (right - left))
 
     def opening(self, i: int) -> float:
         """Mouth opening of frame i, 0..1; 1 is the widest gap of this mouth."""

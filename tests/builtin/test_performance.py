@@ -196,3 +196,15 @@ def test_a_missing_drawing_library_is_named_with_its_remedy(
     monkeypatch.setitem(sys.modules, "skia", None)
     with pytest.raises(RuntimeError, match="pip install skia-python"):
         Performance(Identity.random(0), song).frame(0)
+
+
+def test_a_framed_face_is_where_a_prepared_portrait_has_it(song: Song) -> None:
+    show = Performance(Identity.random(2), song, size=128)
+    framed = show.framed()
+    first = framed.landmarks(0)[list(SILHOUETTE)]
+    assert np.allclose((first.min(0) + first.max(0)) / 2, 64, atol=1)
+    assert np.ptp(first, axis=0).max() == pytest.approx(128 / 1.8, abs=1)
+    assert framed.frame(30).shape == show.frame(30).shape == (128, 128, 3)
+    left, top, right, _bottom = framed.crop.box
+    there = (framed.landmarks(30) * (right - left) / 128 + (left, top)).round().astype(int)
+    assert np.allclose(there, show.landmarks(30), atol=1) and show.crop is None
