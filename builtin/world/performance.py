@@ -130,7 +130,7 @@ class Show(ABC):
     def frame(self, i: int) -> NDArray[np.uint8]:
         """(size, size, 3) RGB picture of frame i."""
         picture = self.person.frame(self.expression(i))
-        return picture if self.crop is None else np.asarray(self.crop.apply(Image.fromarray(picture)))
+        return picture if self.crop is None else np.array(self.crop.apply(Image.fromarray(picture)))
 
     def landmarks(self, i: int) -> NDArray[np.float32]:
         """(478, 2) x, y in pixels of frame i, in the layout of MediaPipe's face mesh."""
