@@ -34,7 +34,7 @@ ReferenceRows = Literal["alternating", "portrait"]
 Carry = Literal["pixels", "latents"]
 ClipNoise = Literal["fresh", "shared"]
 Solver = Literal["ddim", "dpmpp_2m", "unipc"]
-Crop = Literal["face", "center", "squash"]
+Crop = Literal["face", "exact", "center", "squash"]
 Detector = Literal["finder", "insightface"]
 Separator = Literal["kim_vocal_2", "hdemucs", "mel_band_roformer", "none"]
 Mode = Literal["official", "paper", "enhanced"]
@@ -126,8 +126,9 @@ class PortraitSettings:
     )
     crop: Crop = setting(
         "face",
-        "face: around the face; center: the middle of the picture; squash: the whole picture stretched to "
-        "the crop's size, as the authors do.",
+        "face: around the face; exact: the same even where the picture has no room, as the built-in model "
+        "needs it; center: the middle of the picture; squash: the whole picture stretched to the crop's "
+        "size, as the authors do.",
     )
     margin: float = setting(
         0.4, "Room around the face on each side, in face heights; for crop = face.", (0.0, 3.0, 0.05)

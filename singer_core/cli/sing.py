@@ -195,6 +195,8 @@ def _portrait(checkpoint: Checkpoint, job: Job) -> Portrait:
     if size != arch.trained_size:
         height, width = arch.trained_size
         logger.warning("This checkpoint is exact at %d x %d; other sizes are an extension.", width, height)
+    if arch.predicts == "motion" and look.crop == "face":
+        look = dataclasses.replace(look, crop="exact")  # it learnt where faces are, not to look for them
     return inputs.read_portrait(job.portrait, look, size, arch.identity_width)
 
 

@@ -100,6 +100,17 @@ def around(face: Box, original_size: tuple[int, int], size: tuple[int, int], mar
     )
 
 
+def exactly_around(
+    face: Box, original_size: tuple[int, int], size: tuple[int, int], margin: float
+) -> CropTransform:
+    """As `around`, the face always in the middle and as large: outside the picture edges repeat."""
+    left, top, right, bottom = face
+    scale = max((bottom - top) / size[0], (right - left) / size[1]) * (1 + 2 * margin)
+    height, width = (max(round(scale * side), 1) for side in size)
+    x, y = round((left + right - width) / 2), round((top + bottom - height) / 2)
+    return CropTransform((x, y, x + width, y + height), size, original_size)
+
+
 def paste_back(
     original: torch.Tensor,
     frame: torch.Tensor,

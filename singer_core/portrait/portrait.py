@@ -18,7 +18,7 @@ from .landmarks import FaceLandmarks, choose_face
 
 logger = logging.getLogger(__name__)
 
-CROPS = ("face", "center", "squash")
+CROPS = ("face", "exact", "center", "squash")
 MARGIN = 0.4  # the face fills 1 / (1 + 2 * 0.4) = 56 % of the frame; Hallo's advice is 50-70 %
 SMALL_FACE = 96  # pixels of a face's longer side; smaller ones are soft at the network's size
 PROFILE = 0.45  # |turn| from which a face counts as turned away; 0.3 is about 25 degrees
@@ -78,6 +78,7 @@ def prepare_portrait(
     face_mask, lip_mask  (H0, W0), floats in [0, 1] or uint8: used as they are instead of the landmarks' boxes
     identity             (e,) embedding of the face, or what makes it of picture and face; None = none
     crop                 "face": around the face with `margin` (in longer sides of the face box) on each side;
+                         "exact": the same even where the picture has no room: its edges repeat;
                          "center": the largest rectangle of the right shape; "squash": the whole picture,
                          stretched to `size`, as the authors do
     options              mask shapes; None = `MaskOptions()`, with the authors' edge cases for "squash"
@@ -244,7 +245,8 @@ def _transform(
     else:
         assert face is not None  # `_face` raised otherwise
         box = m.bounding_box(face.silhouette)
-    return crops.around(box, original_size, size, margin)
+    place = crops.exactly_around if crop == "exact" else crops.around
+    return place(box, original_size, size, margin)
 
 
 def _hard_masks(

@@ -5,7 +5,15 @@ import pytest
 import torch
 from PIL import Image
 
-from singer_core.portrait.crop import CropTransform, PasteBack, around, centred, paste_back, whole
+from singer_core.portrait.crop import (
+    CropTransform,
+    PasteBack,
+    around,
+    centred,
+    exactly_around,
+    paste_back,
+    whole,
+)
 from singer_core.portrait.image import to_tensor
 from singer_core.portrait.portrait import prepare_portrait
 
@@ -161,3 +169,12 @@ def test_pictures_and_frames_of_another_size_are_refused() -> None:
 def test_a_crop_beside_the_picture_is_refused() -> None:
     with pytest.raises(ValueError, match="lies outside the picture"):
         CropTransform((70, 0, 90, 20), (64, 64), (64, 64))
+
+
+def test_an_exact_crop_has_the_face_in_the_middle_where_there_is_no_room() -> None:
+    face = (10, 30, 90, 118)
+    found = exactly_around(face, (128, 100), (64, 64), 0.4)
+    left, top, right, bottom = found.box
+    assert (right - left, bottom - top) == (158, 158)
+    assert (left + right) / 2 == 50 and (top + bottom) / 2 == 74
+    assert found.apply(Image.new("RGB", (100, 128))).size == (64, 64)
