@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from comfy_api.latest import ComfyAPI, io
 
 DEEP_CACHE = io.NodeReplace(
@@ -20,4 +22,7 @@ DEEP_CACHE = io.NodeReplace(
 
 
 async def register() -> None:
-    await ComfyAPI().node_replacement.register(DEEP_CACHE)
+    """Tell core's server; programs that load nodes alone have none."""
+    server = getattr(sys.modules.get("server"), "PromptServer", None)
+    if hasattr(server, "instance"):
+        await ComfyAPI().node_replacement.register(DEEP_CACHE)
