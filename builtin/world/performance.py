@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from singer_core.portrait.crop import CropTransform
+from singer_core.portrait.crop import CropTransform, exactly_around
 from singer_core.portrait.landmarks import SILHOUETTE
+from singer_core.portrait.masks import bounding_box
 from singer_core.portrait.portrait import MARGIN
 
 from .geometry import Expression
@@ -118,13 +119,10 @@ class Show(ABC):
 
         Mouths are then where the network looks for them; edges repeat outside the picture.
         """
-        points = self.landmarks(0)[list(SILHOUETTE)]
-        low, high = points.min(0), points.max(0)
-        side = round(float((high - low).max()) * (1 + 2 * margin))
-        left, top = ((low + high - side) / 2).round().astype(int).tolist()
+        face = bounding_box(self.landmarks(0)[list(SILHOUETTE)])
         size = (self.size, self.size)
         framed = copy.copy(self)
-        framed.crop = CropTransform((left, top, left + side, top + side), size, size)
+        framed.crop = exactly_around(face, size, size, margin)
         return framed
 
     def frame(self, i: int) -> NDArray[np.uint8]:
