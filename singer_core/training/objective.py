@@ -143,7 +143,7 @@ class Objective:
         if not weight or field.shape != ways.shape:
             return field.new_zeros(())
         known = ways.isfinite() & ~draws.no_reference.view(-1, 1, 1, 1, 1)
-        error = (field.float() - ways).square().where(known, 0)
+        error = (field.float() - ways).where(known, 0).square()  # NaN would reach the gradient of a square
         return weight * weighed_at_lips(error, batch.lips, self.config.lip_weight).mean()
 
     def weighted(self, error: Tensor, snr: Tensor, lips: Tensor) -> Tensor:

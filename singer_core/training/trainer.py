@@ -132,6 +132,7 @@ class Trainer:
             batch, draws = self.inputs(micro)
             with self.accelerator.accumulate(self.module):
                 loss = self.module(batch, draws)
+                total += self._finite(loss)
                 self.accelerator.backward(loss)
                 if self.accelerator.sync_gradients and self.config.clip_gradient:
                     clipped = self.accelerator.clip_grad_norm_(
@@ -140,15 +141,19 @@ class Trainer:
                     norm = float(clipped) if clipped is not None else 0.0
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-            total += float(self.accelerator.reduce(loss.detach(), "mean"))
         if self.average is not None:
             self.average.step(self.trained.values())
-        if not math.isfinite(total):
+        return total / self.config.accumulate, norm
+
+    def _finite(self, loss: Tensor) -> float:
+        """Mean loss of all devices, before anything is learnt from it."""
+        mean = float(self.accelerator.reduce(loss.detach(), "mean"))
+        if not math.isfinite(mean):
             raise RuntimeError(
-                f"The loss of step {self.step + 1} is {total}. The last checkpoint is whole; go on from it "
+                f"The loss of step {self.step + 1} is {mean}. The last checkpoint is whole; go on from it "
                 'with a lower `rate`, or with `precision` "bf16" or "no".'
             )
-        return total / self.config.accumulate, norm
+        return mean
 
     def inputs(self, micro: int = 0) -> tuple[Sample, Draws]:
         """This device's batch of the current step's forward `micro`, with its chance."""
