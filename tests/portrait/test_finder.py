@@ -132,7 +132,7 @@ def test_the_drawn_singer_is_found_where_it_was_drawn(finder):
         image = opened.convert("RGB")
     [found] = f.find_faces(image, finder)
     [true] = read_landmarks(files.LANDMARKS, image.size)
-    assert share(found.landmarks.silhouette, true.silhouette) > 0.8
+    assert share(found.landmarks.silhouette, true.silhouette) > 0.7  # hair hides the upper forehead
     assert share(found.landmarks.lips, true.lips) > 0.6
 
 

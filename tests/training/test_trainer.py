@@ -127,6 +127,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(clips, tmp_path):
     with pytest.raises(RuntimeError, match="loss of step 1 is nan"):
         trainer.run()
     assert newest_step(tmp_path / "run") is None
+    assert trainer.network.unet.conv_in.weight.isfinite().all()  # nothing was learnt from it
 
 
 def test_batches_partition_over_devices_and_steps(clips, tmp_path):

@@ -232,3 +232,6 @@ def test_known_ways_of_the_portrait_weigh_in_the_loss(tmp_path):
         more = weighed(trainer.network, batch, seen) - plain(trainer.network, batch, seen)
         assert float(more) == pytest.approx(2 * 0.25 / 2, rel=1e-3)
         assert weighed(trainer.network, batch, unseen) == plain(trainer.network, batch, unseen)
+    weighed(trainer.network, batch, seen).backward()
+    gradients = [parameter.grad for parameter in trainer.trained.values() if parameter.grad is not None]
+    assert gradients and all(gradient.isfinite().all() for gradient in gradients)
