@@ -164,15 +164,12 @@ class ClipConditions:
         noise = noise_shares(output.device).to(output)[times].view(-1, 1, 1, 1)
         shown = noisy.repeat(len(output) // len(noisy), 1, 1, 1)
         base = None if self.reference is None else self.reference.base
-        if base is None:
-            portrait = torch.zeros_like(shown)
-        else:
-            portrait = self._to_who_sees(base.to(output).repeat_interleave(self.frames, 0))
+        portrait = torch.zeros_like(shown[:1]) if base is None else self._to_who_sees(base.to(output))
         frames = warp(portrait, output)
         return ((1 - noise.square()).clamp_min(0).sqrt() * shown - frames) / noise
 
     def _to_who_sees(self, portrait: Tensor) -> Tensor:
-        """What is of the portrait, ((b f), ...), for every row of the batch; zeros where it is not seen."""
+        """What is of the portrait, (k, ...), for every branch: ((branch k), ...); zeros where it is not seen."""
         unseen = torch.zeros_like(portrait)
         return torch.cat([portrait if branch.portrait else unseen for branch in self.branches])
 

@@ -28,12 +28,12 @@ class PortraitWarp(nn.Module):
     def forward(self, portrait: Tensor, output: Tensor) -> Tensor:
         """Latents of the frames, (n, c, h, w).
 
-        portrait  (n, c, h, w) latents
+        portrait  (k, c, h, w) latents; each is of n / k frames that follow one another
         output    (n, c + FIELD, h, w): change of the latents, field of ways
         """
         change, field = output.split([portrait.shape[1], FIELD], dim=1)
         dtype = self.patches.encoder.weight.dtype
-        picture = self.patches.decode(portrait.to(dtype))
+        picture = self.patches.decode(portrait.to(dtype)).repeat_interleave(len(output) // len(portrait), 0)
         return self.patches.encode(moved(picture.float(), field.float()).to(dtype)).to(change) + change
 
 

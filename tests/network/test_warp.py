@@ -51,3 +51,9 @@ def test_cells_of_a_patch_move_by_themselves():
     assert change[8:12, 12:16].min() > 0.1 * REACH
     assert change.max() == change[8:12, 12:16].max()
     assert not change[16:, :].any() and not change[:, :8].any()
+
+
+def test_a_portrait_is_of_the_frames_that_follow_one_another(lossless):
+    portraits, output = tiny.noise(2, PATCH, 4, 4), 0.3 * tiny.noise(6, PATCH + FIELD, 4, 4, seed=1)
+    each = [lossless(portraits[[row // 3]], output[[row]]) for row in range(6)]
+    torch.testing.assert_close(lossless(portraits, output), torch.cat(each))
