@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
+LAG = 0.5  # seconds before a moment that move the head: a clip does not hear what follows it
 BLINK_SECONDS = 0.24
 BLINK_CLOSING = 0.35  # share of a blink until the lids meet
 PICTURES_AT_ONCE = 16  # handed to the video writer
@@ -198,9 +199,10 @@ def _motion(song: Song, times: Floats) -> Motion:
     The head rises with loudness, turns and leans with the melody, and rests where nobody sings.
     """
     curves = song.curves
-    loud = np.interp(times, curves.times, _lagged(curves.effort * curves.sung))
+    before = times - LAG / 2
+    loud = np.interp(before, curves.times, _lagged(curves.effort * curves.sung))
     octaves = np.log2(curves.pitch / np.median(curves.pitch)) * curves.sung
-    melody = np.interp(times, curves.times, np.clip(2.0 * _lagged(octaves), -1, 1))
+    melody = np.interp(before, curves.times, np.clip(2.0 * _lagged(octaves), -1, 1))
     return Motion(
         opening=curves.at("opening", times),
         rounding=curves.at("rounding", times),
@@ -218,10 +220,10 @@ def _motion(song: Song, times: Floats) -> Motion:
 
 
 def _lagged(curve: Floats) -> Floats:
-    """The curve over half a second, so that the body answers slower than the mouth."""
+    """The curve over `LAG`, so that the body answers slower than the mouth."""
     from .articulation import smooth
 
-    return smooth(curve, 0.5)
+    return smooth(curve, LAG)
 
 
 def _blinks(song: Song, times: Floats) -> Floats:
