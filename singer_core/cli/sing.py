@@ -109,7 +109,6 @@ def prepare(job: Job, loaded: Loaded, song: inputs.Song | None = None) -> Film:
     from ..audio.activity import with_activity
     from ..audio.waveform import probe_audio
     from ..network.autoencoder import load_autoencoder
-    from ..network.checkpoint import open_checkpoint
     from ..render.pipeline import SingerPipeline
     from ..render.video import check_output
 
@@ -121,18 +120,17 @@ def prepare(job: Job, loaded: Loaded, song: inputs.Song | None = None) -> Film:
     probe_audio(job.song)
     device = inputs.choose_device(how.compute.device)
     dtype = inputs.choose_dtype(how.compute.dtype, device)
-    network_file, vae_file, wav2vec2 = loaded(find_models, job.files, how.sound.models)
-    checkpoint = open_checkpoint(network_file)
+    checkpoint, vae_file, wav2vec2 = loaded(find_models, job.files, how.sound.models)
     made_for = checkpoint.distilled_steps
     options = how.sampling.options(default_options(checkpoint), made_for)
     if words := distilled_warning(made_for, options.steps, options.guided):
-        logger.warning("%s: %s", network_file.name, words)
+        logger.warning("%s: %s", checkpoint.file.path.name, words)
     front_end = inputs.read_front_end(checkpoint, wav2vec2)
     portrait = _portrait(checkpoint, job)
     vae = loaded(load_autoencoder, vae_file, dtype, device)
     song = song or inputs.read_song(job.song, how.sound, device)
     sampling = (how.sampling.low_memory, how.sampling.compile)
-    network = loaded(_load_network, network_file, dtype, device, *sampling)
+    network = loaded(_load_network, checkpoint, dtype, device, *sampling)
     with progress_bar("listening", 100, "%", how.quiet) as bar:
         audio = front_end.encode(
             song.vocals, how.sound.fps, options.clip_frames, device, progress=bar.set_part
@@ -146,7 +144,7 @@ def prepare(job: Job, loaded: Loaded, song: inputs.Song | None = None) -> Film:
     return plan_film(pipeline, portrait, audio, weights, how.sampling.seed, takes, how.work)
 
 
-def find_models(files: ModelFiles, folders: Sequence[Path]) -> tuple[Path, Path, Path | None]:
+def find_models(files: ModelFiles, folders: Sequence[Path]) -> tuple[Checkpoint, Path, Path | None]:
     """Network, VAE and audio encoder: those named, else those found; the built-in ones where one is missing.
 
     Raises ValueError where a network was named, and its VAE is neither named nor found.
@@ -154,8 +152,8 @@ def find_models(files: ModelFiles, folders: Sequence[Path]) -> tuple[Path, Path,
     from ..network.checkpoint import find_network, open_checkpoint
 
     searched = model_folders(folders)
-    network = files.checkpoint or find_network(searched)
-    published = network is None or open_checkpoint(network).reads_wav2vec2
+    network = open_checkpoint(files.checkpoint) if files.checkpoint else find_network(searched)
+    published = network is None or network.reads_wav2vec2
     vae = files.vae or (find_fetched("sd-vae-ft-mse", searched) if published else None)
     wav2vec2 = files.wav2vec2 or (find_fetched("wav2vec2-base-960h", searched) if published else None)
     if files.checkpoint is None and None in (network, vae, wav2vec2):
@@ -167,7 +165,7 @@ def find_models(files: ModelFiles, folders: Sequence[Path]) -> tuple[Path, Path,
             "what the published one lacks.",
             file=sys.stderr,
         )
-        return built_in.CHECKPOINT, built_in.VAE, None
+        return open_checkpoint(built_in.CHECKPOINT), built_in.VAE, None
     if network is None or vae is None:
         raise ValueError(
             f"{files.checkpoint} needs its VAE, and none is named or found. Give --vae; published networks "
@@ -177,11 +175,11 @@ def find_models(files: ModelFiles, folders: Sequence[Path]) -> tuple[Path, Path,
 
 
 def _load_network(
-    path: Path, dtype: torch.dtype, device: torch.device, low_memory: bool, compiled: bool
+    checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, low_memory: bool, compiled: bool
 ) -> SingerNetwork:
-    from ..network.checkpoint import load_network, open_checkpoint
+    from ..network.checkpoint import load_network
 
-    network = load_network(open_checkpoint(path), dtype, device)
+    network = load_network(checkpoint, dtype, device)
     if low_memory:
         network.keep_reference_aside()
     if compiled:

@@ -89,13 +89,13 @@ class Checkpoint:
         return self.architecture.frame_features == Architecture().frame_features
 
 
-def find_network(folders: Iterable[Path]) -> Path | None:
+def find_network(folders: Iterable[Path]) -> Checkpoint | None:
     """The first published network below the folders: SINGER's or Hallo's, told by keys and shapes."""
     for path in (path for folder in folders for path in files_below(folder)):
         if path.stat().st_size >= SMALLEST_BYTES and path.suffix in SUFFIXES:
             with contextlib.suppress(RuntimeError):
-                if open_checkpoint(path).reads_wav2vec2:
-                    return path
+                if (found := open_checkpoint(path)).reads_wav2vec2:
+                    return found
     return None
 
 

@@ -116,7 +116,7 @@ def test_what_is_done_is_left_out_unless_it_changed(jobs, tmp_path, folder):
     kept = [film.stat().st_mtime_ns == time for film, time in zip(films, times, strict=True)]
     assert kept == [True, False, False]
     assert report_of(path)["done"] == 3
-    assert main(["batch", str(path), "--again"]) == 0
+    assert main(["batch", str(jobs(lines[0])), "--again"]) == 0
     assert films[0].stat().st_mtime_ns != times[0]
 
 

@@ -43,7 +43,6 @@ def test_all_weights_together_stay_below_thirty_megabytes():
 
 
 def test_the_built_in_model_is_an_ordinary_checkpoint(built_in, capsys):
-    assert built_in.architecture.trained_size == (128, 128)
     assert main(["info", str(files.CHECKPOINT)]) == 0
     assert "MSM" in capsys.readouterr().out
     assert default_options(built_in) == BUILT_IN
@@ -58,7 +57,8 @@ def test_published_weights_are_sampled_as_the_authors_do(tiny_checkpoint):
 
 def test_the_built_in_portrait_and_song_fit_each_other_and_the_model(built_in):
     faces = read_landmarks(files.LANDMARKS, Image.open(files.PORTRAIT).size)
-    portrait = prepare_portrait(read_picture(files.PORTRAIT), (128, 128), landmarks=faces, crop="squash")
+    size = built_in.architecture.trained_size
+    portrait = prepare_portrait(read_picture(files.PORTRAIT), size, landmarks=faces, crop="squash")
     assert len(faces) == 1
     assert 0.05 < float(portrait.region.mean()) < 0.5
     vae = load_autoencoder(files.VAE)
@@ -68,16 +68,15 @@ def test_the_built_in_portrait_and_song_fit_each_other_and_the_model(built_in):
         assert song.getnframes() / song.getframerate() == 5.0
 
 
-def test_the_built_in_portrait_sings_a_sound_of_the_users(tmp_path):
-    out = tmp_path / "mine.mp4"
+def test_the_built_in_portrait_sings_a_sound_of_the_users(built_in, tmp_path):
+    out, size = tmp_path / "mine.mp4", built_in.architecture.trained_size
     sound = tone(tmp_path / "mine.wav", 0.4)
     status = main(["demo", "--audio", str(sound), "--out", str(out), "--quiet", "--device", "cpu"])
     assert status == 0
     pictures = torch.stack(list(read_frames(out)))
-    assert pictures.shape == (10, 3, 128, 128)
-    portrait = prepare_portrait(
-        read_picture(files.PORTRAIT), (128, 128), landmarks=read_landmarks(files.LANDMARKS), crop="squash"
-    )
+    assert pictures.shape == (10, 3, *size)
+    faces = read_landmarks(files.LANDMARKS)
+    portrait = prepare_portrait(read_picture(files.PORTRAIT), size, landmarks=faces, crop="squash")
     assert decibels(pictures[0] / 255, portrait.image) > 22  # the very singer, in one step
 
 
