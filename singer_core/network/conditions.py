@@ -169,7 +169,7 @@ class ClipConditions:
         return ((1 - noise.square()).clamp_min(0).sqrt() * shown - frames) / noise
 
     def _to_who_sees(self, portrait: Tensor) -> Tensor:
-        """What is of the portrait, (k, ...), for all branches, ((branch k), ...); zeros where it is not seen."""
+        """What is of the portrait, (k, ...), for all branches: ((branch k), ...), zeros where unseen."""
         unseen = torch.zeros_like(portrait)
         return torch.cat([portrait if branch.portrait else unseen for branch in self.branches])
 
