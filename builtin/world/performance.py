@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
+SWAY = 0.6  # share of the widest way of a head that an endless "ee" takes it
 LAG = 0.5  # seconds before a moment that move the head: a clip does not hear what follows it
 BLINK_SECONDS = 0.24
 BLINK_CLOSING = 0.35  # share of a blink until the lids meet
@@ -196,13 +197,14 @@ class Performance(Show):
 def _motion(song: Song, times: Floats) -> Motion:
     """All movements at some times, as the song tells them: what it does not tell is blur where it is learnt.
 
-    The head rises with loudness, turns and leans with the melody, and rests where nobody sings.
+    The head rises with loudness, turns and leans with the colour of the vowels, and rests where nobody sings;
+    a melody is too fine for the energies that the network hears.
     """
     curves = song.curves
     before = times - LAG / 2
     loud = np.interp(before, curves.times, _lagged(curves.effort * curves.sung))
-    octaves = np.log2(curves.pitch / np.median(curves.pitch)) * curves.sung
-    melody = np.interp(before, curves.times, np.clip(2.0 * _lagged(octaves), -1, 1))
+    colour = _lagged((curves.spread - curves.rounding) * curves.sung)
+    sway = SWAY * np.interp(before, curves.times, colour)
     return Motion(
         opening=curves.at("opening", times),
         rounding=curves.at("rounding", times),
@@ -210,11 +212,11 @@ def _motion(song: Song, times: Floats) -> Motion:
         vowel=curves.at("vowel", times).astype(np.int8),
         sung=curves.at("sung", times).astype(bool),
         blink=_blinks(song, times),
-        brow=np.clip(0.6 * loud + 0.6 * melody - 0.1, -1, 1),
-        gaze=np.stack([-0.3 * melody, 0.2 * loud], axis=1),  # at whom the head turns away from
-        shift=np.stack([0.8 * melody, -0.6 * loud], axis=1),
-        roll=np.deg2rad(1.8 * melody),
-        yaw=0.45 * melody,
+        brow=np.clip(0.6 * loud + 0.6 * sway - 0.1, -1, 1),
+        gaze=np.stack([-0.3 * sway, 0.2 * loud], axis=1),  # at whom the head turns away from
+        shift=np.stack([0.8 * sway, -0.6 * loud], axis=1),
+        roll=np.deg2rad(1.8 * sway),
+        yaw=0.45 * sway,
         nod=0.2 - 0.6 * loud,
     )
 

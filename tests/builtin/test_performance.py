@@ -140,12 +140,13 @@ def test_eyes_close_in_a_blink(song: Song) -> None:
     assert points[145, 1] - points[159, 1] < 0.35 * (rest[145, 1] - rest[159, 1])
 
 
-def test_head_follows_melody_and_loudness_and_rests_with_the_voice() -> None:
+def test_head_follows_vowels_and_loudness_and_rests_with_the_voice() -> None:
     show = Performance(Identity.random(2), Song.random(9, 20.0), size=32)
     motion, curves = show.motion, show.song.curves
     times = (np.arange(len(show)) + 0.5) / 25 - LAG / 2
-    pitch, effort = (np.interp(times, curves.times, curve) for curve in (curves.pitch, curves.effort))
-    assert np.corrcoef(motion.yaw[motion.sung], pitch[motion.sung])[0, 1] > 0.7
+    curve = curves.spread - curves.rounding
+    colour, effort = (np.interp(times, curves.times, values) for values in (curve, curves.effort))
+    assert np.corrcoef(motion.yaw[motion.sung], colour[motion.sung])[0, 1] > 0.7
     assert np.corrcoef(motion.nod[motion.sung], effort[motion.sung])[0, 1] < -0.7
     quiet = np.convolve(motion.sung, np.ones(15))[: len(show)] == 0  # for 0.6 s
     assert quiet.any() and not motion.yaw[quiet].any() and np.ptp(motion.nod[quiet]) == 0
