@@ -7,6 +7,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import VAE
 from comfy_api.latest import Input, io
+from torch import Tensor
 
 from singer_core import constants
 from singer_core.audio.waveform import read_audio
@@ -16,12 +17,13 @@ from singer_core.network.patches import PatchAutoencoder
 from singer_core.portrait.image import read_picture
 from singer_core.portrait.landmarks import read_landmarks
 from singer_core.portrait.portrait import Portrait, prepare_portrait
-from singer_core.settings import OFFICIAL, PAPER, SingerOptions
+from singer_core.settings import OFFICIAL, PAPER, PortraitSettings, SingerOptions
 from singer_core.weights import load_state
 
 from . import folders
 from .library import needs_library
 from .model import load_singer
+from .portrait import picture_of
 from .sockets import SingerPortraitType, to_audio, widget
 
 WEIGHT_DTYPES = {
@@ -101,9 +103,18 @@ class SingerDemoLoader(io.ComfyNode):
             node_id="SingerDemoLoader",
             display_name="Load SINGER Demo",
             category="SINGER",
-            description="Gives the small built-in model with a portrait and a song, without any download.",
+            description="Gives the small built-in model with a portrait, yours or a drawn one, and a song, "
+            "without any download.",
             search_aliases=["example", "quick start", "built-in", "try singer", "test model"],
-            inputs=[],
+            inputs=[
+                io.Image.Input(
+                    "image",
+                    optional=True,
+                    tooltip="Your own portrait instead of ours: one face from the front, mouth closed, with "
+                    "room around the head. It is cropped as this model needs it.",
+                ),
+                widget(PortraitSettings, "face_index", optional=True, advanced=True),
+            ],
             outputs=[
                 io.Model.Output(
                     display_name="model",
@@ -112,7 +123,7 @@ class SingerDemoLoader(io.ComfyNode):
                 ),
                 io.Vae.Output(display_name="vae", tooltip="The VAE that the model was trained with."),
                 SingerPortraitType.Output(
-                    display_name="portrait", tooltip="A drawn singer whom the model never saw."
+                    display_name="portrait", tooltip="Yours, or a drawn singer whom the model never saw."
                 ),
                 io.Audio.Output(
                     display_name="audio",
@@ -123,8 +134,9 @@ class SingerDemoLoader(io.ComfyNode):
 
     @classmethod
     @needs_library
-    def execute(cls) -> io.NodeOutput:
-        return io.NodeOutput(builtin_model(), builtin_vae(), builtin_portrait(), builtin_song())
+    def execute(cls, image: Tensor | None = None, face_index: int = -1) -> io.NodeOutput:
+        portrait = builtin_portrait(image, None if face_index < 0 else face_index)
+        return io.NodeOutput(builtin_model(), builtin_vae(), portrait, builtin_song())
 
 
 def builtin_model() -> ModelPatcher:
@@ -145,9 +157,11 @@ def builtin_vae() -> VAE:
     return vae
 
 
-def builtin_portrait() -> Portrait:
-    """The drawn singer, whole, at the network's size."""
+def builtin_portrait(image: Tensor | None = None, face_index: int | None = None) -> Portrait:
+    """Whom IMAGE (1, H, W, 3) shows, the face where the network looks for it; of None the drawn singer."""
     size = open_checkpoint(files.CHECKPOINT).architecture.trained_size
+    if image is not None:
+        return prepare_portrait(picture_of(image, None), size, face_index=face_index, crop="exact")
     picture = read_picture(files.PORTRAIT)
     landmarks = read_landmarks(files.LANDMARKS, picture.image.size)
     return prepare_portrait(picture, size, landmarks=landmarks, crop="squash")

@@ -31,6 +31,7 @@ from singer_core.network.adapter import SingerAdapter
 from singer_core.network.architecture import Architecture
 from singer_core.network.checkpoint import VARIANTS, Checkpoint, open_checkpoint
 from singer_core.network.conditions import UNCONDITIONAL, Branch, ReferenceFeatures
+from singer_core.render.conditioning import framing_warning
 from singer_core.render.run import RunConditions, SongConditions, make_run
 from singer_core.settings import NoiseSchedule, SingerOptions, distilled_warning
 
@@ -289,6 +290,8 @@ def condition_run(
     scales = (guider.cfg, getattr(guider, "reference_scale", guider.cfg))
     made_for = guider.model_patcher.model.distilled_steps
     if first and (words := distilled_warning(made_for, len(sigmas) - 1, scales != (1.0, 1.0))):
+        logger.warning("SINGER: %s", words)
+    if first and (words := framing_warning(guider.model_patcher.model.architecture, song.portrait)):
         logger.warning("SINGER: %s", words)
     return executor(guider, sigmas, extra_args, callback, noise, *rest, **named)
 

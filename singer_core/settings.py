@@ -183,8 +183,8 @@ class MotionResponse:
     )
     silence: float = part(
         0.0,
-        "0 to 1: how far the lip weight sinks where nothing is sung. The built-in model closes its mouth "
-        "best at 0.",
+        "0 to 1: how far the lip weight sinks where nothing is sung. The first built-in model "
+        "(docs/model_card.md) closed its mouth best at 0.",
     )
     marks: str = setting(
         "",

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from typing import NoReturn
 
 from .arguments import add_arguments, made
 
@@ -44,12 +45,19 @@ exit status: 0 success, 1 a check failed, 2 bad input or a file that cannot be u
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage, which fills a screen."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"singer: error: {message}. `{self.prog} --help` lists what is accepted.\n")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status: 0 success, 1 a check failed, 2 bad input, 130 interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
     name = _top_parser().parse_args(argv[:1]).command
     module = importlib.import_module(f"singer_core.cli.{name}")
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"singer {name}",
         description=module.DESCRIPTION,
         epilog=getattr(module, "EPILOG", None),
@@ -79,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _top_parser() -> argparse.ArgumentParser:
     from .. import __version__
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="singer",
         description=DESCRIPTION,
         epilog=EPILOG,

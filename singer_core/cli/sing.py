@@ -161,8 +161,8 @@ def find_models(files: ModelFiles, folders: Sequence[Path]) -> tuple[Checkpoint,
         missing = [name for name, path in found.items() if path is None]
         sizes = ", ".join(FILES[name].size for name in missing)
         print(
-            f"singer: the small built-in model sings; `singer download {' '.join(missing)}` ({sizes}) adds "
-            "what the published one lacks.",
+            f"singer: the small built-in model sings. For the published one: `singer download "
+            f"{' '.join(missing)}` ({sizes}).",
             file=sys.stderr,
         )
         return open_checkpoint(built_in.CHECKPOINT), built_in.VAE, None
@@ -188,14 +188,19 @@ def _load_network(
 
 
 def _portrait(checkpoint: Checkpoint, job: Job) -> Portrait:
+    from ..render.conditioning import framing_warning
+
     arch, look = checkpoint.architecture, job.how.look
     size = look.size or arch.trained_size
-    if size != arch.trained_size:
+    if size != arch.trained_size and arch.predicts != "motion":
         height, width = arch.trained_size
         logger.warning("This checkpoint is exact at %d x %d; other sizes are an extension.", width, height)
     if arch.predicts == "motion" and look.crop == "face":
         look = dataclasses.replace(look, crop="exact")  # it learnt where faces are, not to look for them
-    return inputs.read_portrait(job.portrait, look, size, arch.identity_width)
+    portrait = inputs.read_portrait(job.portrait, look, size, arch.identity_width)
+    if words := framing_warning(arch, portrait):
+        logger.warning("%s: %s", job.portrait.name, words)
+    return portrait
 
 
 def default_options(checkpoint: Checkpoint) -> SingerOptions:

@@ -7,6 +7,7 @@ identity alignment are read.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -74,6 +75,12 @@ class FaceLandmarks:
         left, right, nose = self.five[:3]
         across = right - left
         return float((nose - (left + right) / 2) @ across / max(float(across @ across), 1e-9))
+
+    @property
+    def tilt(self) -> float:
+        """How far the eyes' line is turned in the picture, 0 to 180 degrees; 180 = upside down."""
+        left, right = self.five[:2]
+        return abs(math.degrees(math.atan2(right[1] - left[1], right[0] - left[0])))
 
     def moved(self, left: float, top: float) -> FaceLandmarks:
         """The same face in a crop whose corner is at (left, top)."""

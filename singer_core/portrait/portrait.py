@@ -22,6 +22,7 @@ CROPS = ("face", "exact", "center", "squash")
 MARGIN = 0.4  # the face fills 1 / (1 + 2 * 0.4) = 56 % of the frame; Hallo's advice is 50-70 %
 SMALL_FACE = 96  # pixels of a face's longer side; smaller ones are soft at the network's size
 PROFILE = 0.45  # |turn| from which a face counts as turned away; 0.3 is about 25 degrees
+TILTED = 45  # degrees from which a picture counts as not upright
 NETWORK_STEP = 64  # image pixels per pixel of the UNet's deepest level
 
 MaskLike = torch.Tensor | np.ndarray | Image.Image
@@ -212,6 +213,10 @@ def _warn_of_poor_views(face: FaceLandmarks) -> None:
     if abs(face.turn) > PROFILE:
         logger.warning(
             "The face is turned away; the network sings frontal ones best. Take a frontal picture."
+        )
+    if face.tilt > TILTED:
+        logger.warning(
+            "The face lies on its side or upside down (%.0f degrees). Turn the picture upright.", face.tilt
         )
 
 

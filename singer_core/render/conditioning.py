@@ -20,6 +20,9 @@ from .clips import Clip
 from .sampler import branches_for
 from .song import rest_at
 
+# How far from where `crop` = exact puts it (the middle, 67 %) a face's box may lie, in sides of the picture.
+OFF_CENTRE, FACE_SHARE = 0.05, (0.5, 0.75)
+
 
 class Network(Protocol):
     """The part of `SingerNetwork` that conditions are made with; ComfyUI's nodes have another of it."""
@@ -78,6 +81,32 @@ def portrait_conditions(network: Network, portrait: Portrait) -> PortraitConditi
         masks=tuple(mask[:, None].to(device, dtype) for mask in portrait.masks),
         face=adapter.face_locator(shown),
         pixels=portrait.image.to(device) * 2 - 1,
+    )
+
+
+def framing_warning(architecture: Architecture, portrait: Portrait) -> str | None:
+    """Why a network that moves the portrait will sing this one badly: it learnt where faces are.
+
+    None where nothing is wrong, and for other networks.
+    """
+    if architecture.predicts != "motion":
+        return None
+    size, trained = tuple(portrait.image.shape[-2:]), tuple(architecture.trained_size)
+    if size != trained:
+        return (
+            f"this model knows portraits of {trained[1]} x {trained[0]} pixels and gets {size[1]} x "
+            f"{size[0]}, which it sings badly. Set width and height to its own."
+        )
+    rows, columns = (portrait.region > 0.5).nonzero(as_tuple=True)
+    sides = [(int(at.min()), int(at.max()) + 1, side) for at, side in ((columns, size[1]), (rows, size[0]))]
+    right, down = ((low + high) / 2 / side - 0.5 for low, high, side in sides)
+    share = max((high - low) / side for low, high, side in sides)
+    if max(abs(right), abs(down)) <= OFF_CENTRE and FACE_SHARE[0] <= share <= FACE_SHARE[1]:
+        return None
+    return (
+        f"the face is {right:+.0%} right and {down:+.0%} down of the middle, its box {share:.0%} of the "
+        "picture; this model learnt faces in the middle, of 67 %, and sings others badly. Set `crop` to "
+        "exact and `margin` to 0.4."
     )
 
 

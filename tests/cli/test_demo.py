@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import wave
 
 import numpy as np
@@ -17,6 +18,7 @@ from singer_core.network.checkpoint import load_network, open_checkpoint
 from singer_core.portrait.image import read_picture
 from singer_core.portrait.landmarks import read_landmarks
 from singer_core.portrait.portrait import prepare_portrait
+from singer_core.render.conditioning import framing_warning
 from singer_core.render.video import read_frames
 from singer_core.settings import BUILT_IN, OFFICIAL, PAPER
 
@@ -92,3 +94,16 @@ def test_a_picture_of_the_users_without_a_face_is_refused(tmp_path, capsys):
 def test_the_small_network_is_loaded_in_full(built_in):
     network = load_network(built_in, torch.float32)
     assert all(torch.isfinite(parameter).all() for parameter in network.parameters())
+
+
+def test_a_portrait_framed_otherwise_than_the_model_learnt_is_warned_of(built_in):
+    arch = built_in.architecture
+    picture = read_picture(files.PORTRAIT).image.crop((0, 100, 512, 400))  # without room above
+
+    def warning(arch, size=(128, 128), **how):
+        return framing_warning(arch, prepare_portrait(picture, size, **how)) or ""
+
+    assert warning(arch, crop="exact") == ""
+    assert "down of the middle" in warning(arch, crop="face")
+    assert "gets 192 x 192" in warning(arch, (192, 192), crop="exact")
+    assert warning(dataclasses.replace(arch, predicts="frame"), crop="face") == ""

@@ -8,6 +8,8 @@ import torch
 from singer_core.demo import files
 from singer_core.network.autoencoder import load_autoencoder
 from singer_core.portrait.identity import identity_for
+from singer_core.portrait.image import Picture, read_picture, to_tensor
+from singer_core.portrait.portrait import prepare_portrait
 from singer_core.render.clips import Clip
 from singer_core.render.conditioning import audio_tokens, portrait_conditions
 from singer_core.settings import PAPER
@@ -56,6 +58,17 @@ def test_it_knows_a_portrait_by_its_colours(pack, demo, heard):
     adapter = model.model.diffusion_model.adapter
     torch.testing.assert_close(tokens[1], adapter.image_projection(colours[None]))
     assert audio_tokens(network, heard, Clip(0, 0, 16, 0)).shape == (16, 8, 64)
+
+
+def test_ones_own_picture_is_cropped_as_on_the_command_line(pack, demo):
+    """Where the picture has no room, too: this model learnt faces in the middle."""
+    picture = read_picture(files.PORTRAIT)
+    tight = Picture(picture.image.crop((0, 150, *picture.image.size)))
+    image = to_tensor(tight.image).permute(1, 2, 0)[None]
+    portrait = pack("loader").SingerDemoLoader.execute(image).result[2]
+    expected = prepare_portrait(tight, portrait.image.shape[-2:], crop="exact")
+    torch.testing.assert_close(portrait.image, expected.image)
+    assert tuple(portrait.image.shape[-2:]) == demo[0].model.architecture.trained_size
 
 
 def managed(pack, model):

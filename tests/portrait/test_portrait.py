@@ -62,7 +62,11 @@ def test_tiny_and_turned_faces_are_warned_of(photo, make_face, caplog: pytest.Lo
     points = make_face().points.clone()
     points[FIVE[2], 0] += 45  # the nose beside the eye
     prepare_portrait(photo, landmarks=FaceLandmarks(points))
-    assert "turned away" in caplog.text
+    assert "turned away" in caplog.text and "upside down" not in caplog.text
+    prepare_portrait(
+        photo, landmarks=FaceLandmarks(torch.tensor([photo.width, photo.height]) - make_face().points)
+    )
+    assert "upside down (180 degrees)" in caplog.text
 
 
 @pytest.mark.parametrize("size", [(512, 512), (768, 512), (320, 640)])
