@@ -4,7 +4,8 @@
 
 On one stage 1, which stays as it is, audio and motion modules are trained from fresh weights: once for each
 seed and arm (`ARMS`), with the same fresh weights, clips and noise in all arms of a seed. The seed is the
-unit: what is compared are the differences of arms within it. A run that was stopped goes on.
+unit: what is compared are the differences of arms within it. Renders take six steps without guidance. A
+run that was stopped goes on.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@
 `run` renders the same people and songs under every variant and adds a line to FOLDER/study.jsonl for each
 variant and seed; it stops when `--minutes` are over or `--seeds` are done, and goes on where it stopped.
 Seeds come one after the other, so that all variants are as far. `table` prints what was found; `--write` puts
-it into the document. What the modules do in training is ablation.py's question.
+it into the document, whose present ones are of the first built-in model, sampled with six guided steps; `run`
+samples as the model that ships. What the modules do in training is ablation.py's question.
 """
 
 from __future__ import annotations
