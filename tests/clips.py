@@ -6,14 +6,13 @@ import dataclasses
 from pathlib import Path
 
 import torch
-from tiny import FEATURES, SIDE, TINY, noise, random_state, save_checkpoint
+from tiny import FEATURES, LATENT, TINY, noise, random_state, save_checkpoint
 
 from singer_core.training.config import TrainConfig
 from singer_core.weights import save_weights
 
 # Checkpoints of it are written in no time; the recipe `matched` hides the carried frames with the portrait.
-SMALL = dataclasses.replace(TINY, channels=(32, 32, 32, 32), carried_input="with_portrait")
-LATENT = SIDE // 8
+SMALL = dataclasses.replace(TINY, channels=(32, 32, 32), carried_input="with_portrait")
 LENGTH = 12  # frames of a performance
 
 
@@ -22,7 +21,7 @@ def write_clips(folder: Path, count: int = 2, length: int = LENGTH) -> Path:
     for index in range(count):
         generator = torch.Generator().manual_seed(index)
         still = noise(1, 4, LATENT, LATENT, seed=index)
-        box = torch.tensor([[[30, 20, 100, 110], [50, 80, 80, 95]]], dtype=torch.int16)
+        box = torch.tensor([[[15, 10, 50, 55], [25, 40, 40, 48]]], dtype=torch.int16)
         shift = torch.randint(-4, 5, (length, 1, 1), generator=generator).to(torch.int16)
         save_weights(
             folder / f"clip-{index}.safetensors",

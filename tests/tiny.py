@@ -31,12 +31,13 @@ from singer_core.network.layers import sinusoidal_positions
 from singer_core.portrait.crop import whole
 from singer_core.portrait.portrait import Portrait
 
-SIDE = 128  # pixels: the SFM is two wide there, as in the architecture
+SIDE = 64  # pixels: the SFM is two wide there, as in the architecture
+LATENT = SIDE // 8
 FRAMES = 4
 FEATURES = (2, 3)  # layers and width of the audio features of a frame
 
 TINY = Architecture(
-    channels=(32, 32, 64, 64),
+    channels=(32, 32, 64),
     layers=1,
     heads=2,
     image_width=24,
@@ -47,8 +48,8 @@ TINY = Architecture(
     audio_tokens=8,
     audio_width=24,
     face_locator=(4, 6, 8, 10),
-    msm_kernel=(2, 4, 3, SIDE // 8, SIDE // 8),
-    sfm_width=SIDE // 64,
+    msm_kernel=(2, 4, 3, LATENT, LATENT),
+    sfm_width=SIDE // 32,
 )
 
 
@@ -142,7 +143,7 @@ def clip_of(
     batch: int = 1,
     frames: int = FRAMES,
     passes: int = 1,
-    size: tuple[int, int] = (SIDE // 8, SIDE // 8),
+    size: tuple[int, int] = (LATENT, LATENT),
     seed: int = 0,
     arch: Architecture = TINY,
 ) -> ClipConditions:

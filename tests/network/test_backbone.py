@@ -26,7 +26,7 @@ TIME = torch.tensor(500)
 
 @pytest.fixture(scope="module")
 def latents():
-    return tiny.noise(F, 4, 16, 16, seed=20)
+    return tiny.noise(F, 4, tiny.LATENT, tiny.LATENT, seed=20)
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_what_does_not_change_over_the_steps_is_computed_once(tiny_network, late
 
 @pytest.mark.parametrize("passes", [1, 2])
 def test_a_batch_of_two_clips_is_two_batches_of_one(tiny_network, passes):
-    clip, x = tiny.clip_of(*BOTH, batch=2, passes=passes), tiny.noise(2 * F, 4, 16, 16)
+    clip, x = tiny.clip_of(*BOTH, batch=2, passes=passes), tiny.noise(2 * F, 4, tiny.LATENT, tiny.LATENT)
     tokens = tiny.noise(2, 2, tiny.TINY.image_tokens, tiny.TINY.image_width)
     together = predict(tiny_network, x, tokens, clip).unflatten(0, (2, 2, F))
     for i in range(2):
@@ -173,7 +173,7 @@ def test_a_batch_of_two_clips_is_two_batches_of_one(tiny_network, passes):
 
 
 def test_one_row_of_masks_weights_and_face_serves_a_batch_of_two_clips(tiny_network):
-    clip, x = tiny.clip_of(*BOTH, batch=2), tiny.noise(2 * F, 4, 16, 16)
+    clip, x = tiny.clip_of(*BOTH, batch=2), tiny.noise(2 * F, 4, tiny.LATENT, tiny.LATENT)
     tokens = tiny.noise(2, 2, tiny.TINY.image_tokens, tiny.TINY.image_width)
     one = dataclasses.replace(
         clip,
@@ -252,7 +252,7 @@ def features(network, latents, tokens, **options):
 
 def test_the_two_token_passes_are_dealt_out_to_the_images_in_turn(tiny_network):
     """Rows [r m1 m2 r m1 m2] read the tokens u c u c u c (numerics section 8)."""
-    x, tokens = tiny.noise(1, 3, 4, 16, 16), tiny.noise(2, 1, 3, 24)
+    x, tokens = tiny.noise(1, 3, 4, tiny.LATENT, tiny.LATENT), tiny.noise(2, 1, 3, 24)
     mixed = features(tiny_network, x, tokens)
     u, c = (features(tiny_network, x, tokens[i : i + 1]) for i in range(2))
     for site, both in mixed.items():
@@ -266,7 +266,7 @@ def test_the_two_token_passes_are_dealt_out_to_the_images_in_turn(tiny_network):
 
 
 def test_reference_features_of_two_portraits_are_those_of_each(tiny_network):
-    x, tokens = tiny.noise(2, 3, 4, 16, 16), tiny.noise(2, 2, 3, 24)
+    x, tokens = tiny.noise(2, 3, 4, tiny.LATENT, tiny.LATENT), tiny.noise(2, 2, 3, 24)
     both = features(tiny_network, x, tokens)
     for i in range(2):
         for site, alone in features(tiny_network, x[i : i + 1], tokens[:, i : i + 1]).items():
@@ -274,7 +274,7 @@ def test_reference_features_of_two_portraits_are_those_of_each(tiny_network):
 
 
 def test_rounding_moves_the_features_by_half_a_unit_of_float16_at_most(tiny_network):
-    x, tokens = tiny.noise(1, 3, 4, 16, 16), tiny.noise(1, 1, 3, 24)
+    x, tokens = tiny.noise(1, 3, 4, tiny.LATENT, tiny.LATENT), tiny.noise(1, 1, 3, 24)
     exact = features(tiny_network, x, tokens)
     rounded = features(tiny_network, x, tokens, rounded_to=torch.float16)
     for site in exact:

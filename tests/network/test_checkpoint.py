@@ -147,18 +147,20 @@ def test_hallo_loads_without_spectral_modules_and_sings(tmp_path):
     assert network.adapter.multi_scale_spectral is None
     assert network.adapter.self_adaptive_filter is None
     with torch.no_grad():
-        prediction = network(tiny.noise(4, 4, 16, 16), 500, tiny.noise(2, 1, 3, 24), tiny.clip_of())
+        prediction = network(
+            tiny.noise(4, 4, tiny.LATENT, tiny.LATENT), 500, tiny.noise(2, 1, 3, 24), tiny.clip_of()
+        )
     assert prediction.isfinite().all()
 
 
 @pytest.mark.parametrize("leading", [(6, 14), (1, 1), (1, 16)])
 def test_an_msm_buffer_of_any_batch_and_frame_count_loads(tiny_state, tiny_network, tmp_path, leading):
     summed = tiny_state["audioembed.dct_layer.weight"].sum((0, 2))
-    parts = tiny.noise(leading[0], 4, leading[1], 16, 16)
+    parts = tiny.noise(leading[0], 4, leading[1], tiny.LATENT, tiny.LATENT)
     parts += ((summed - parts.sum((0, 2))) / (leading[0] * leading[1]))[None, :, None]
     state = {**tiny_state, "audioembed.dct_layer.weight": parts}
     network = load_network(open_checkpoint(tiny.save_checkpoint(tmp_path / "net.pth", state)))
-    latents = tiny.noise(4, 4, 16, 16)
+    latents = tiny.noise(4, 4, tiny.LATENT, tiny.LATENT)
     gains = (n.adapter.multi_scale_spectral.gains(latents) for n in (network, tiny_network))
     torch.testing.assert_close(*gains, atol=1e-4, rtol=0)
 
@@ -257,7 +259,7 @@ def test_a_wrong_file_is_named_with_counts_and_three_missing_tensors(tmp_path, g
     [
         "reference_unet.mid_block.attentions.0.norm.bias",
         "denoising_unet.up_blocks.2.audio_modules.1.proj_out.weight",
-        "denoising_unet.down_blocks.3.motion_modules.0.temporal_transformer.norm.weight",
+        "denoising_unet.down_blocks.2.motion_modules.0.temporal_transformer.norm.weight",
         "denoising_unet.hidden_spectral_weighting.weight",
         "audioembed.fc.2.weight",
         "audioproj.proj2.bias",

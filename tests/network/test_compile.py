@@ -10,7 +10,7 @@ from torch._dynamo.testing import CompileCounter
 
 from singer_core.network.conditions import CONDITIONAL, UNCONDITIONAL
 
-LATENTS = tiny.noise(tiny.FRAMES, 4, 16, 16)
+LATENTS = tiny.noise(tiny.FRAMES, 4, tiny.LATENT, tiny.LATENT)
 TOKENS = tiny.noise(2, 1, tiny.TINY.image_tokens, tiny.TINY.image_width)
 
 

@@ -81,7 +81,7 @@ def test_noise_is_drawn_from_one_generator_in_the_authors_order(pipeline):
     clips = list(pipeline.render(tiny.portrait_of(), tiny.audio_of(8), seed=42))
     generator = torch.Generator().manual_seed(42)
     for clip in clips:
-        drawn = torch.randn(1, 4, 4, 16, 16, generator=generator)
+        drawn = torch.randn(1, 4, 4, tiny.LATENT, tiny.LATENT, generator=generator)
         assert torch.equal(clip.inputs.noise, drawn[0].transpose(0, 1))
     assert len(clips) == 2
 

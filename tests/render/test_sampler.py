@@ -85,7 +85,7 @@ def adapter(tiny_network):
     return tiny_network.adapter
 
 
-LATENTS = tiny.noise(4, 4, 16, 16, seed=30)
+LATENTS = tiny.noise(4, 4, tiny.LATENT, tiny.LATENT, seed=30)
 TOKENS = tiny.noise(4, 8, 24, seed=31)
 
 
@@ -103,7 +103,12 @@ def test_gains_for_the_trained_length_are_scaled_from_the_clips(adapter):
 
 @pytest.mark.parametrize("frames", [2, 8, 16])
 def test_expected_gains_for_the_trained_length_do_not_depend_on_the_clip(adapter, frames):
-    expected = gains(adapter, tiny.noise(frames, 4, 16, 16), msm_input="expected", msm_scale="trained_length")
+    expected = gains(
+        adapter,
+        tiny.noise(frames, 4, tiny.LATENT, tiny.LATENT),
+        msm_input="expected",
+        msm_scale="trained_length",
+    )
     torch.testing.assert_close(expected, adapter.multi_scale_spectral.expected_gains(14))
 
 
@@ -132,7 +137,7 @@ def test_locked_gains_are_the_first_clips_for_all(adapter):
     kept = first.kept(LATENTS)
     torch.testing.assert_close(kept, first.gains(LATENTS))
     other = SpectralWeighting(adapter, QUICK.but(msm_input="locked"), kept)
-    noise = tiny.noise(4, 4, 16, 16, seed=99)
+    noise = tiny.noise(4, 4, tiny.LATENT, tiny.LATENT, seed=99)
     assert torch.equal(other.gains(noise), kept)
     assert torch.equal(other.kept(noise), kept)
     assert SpectralWeighting(adapter, QUICK).kept(LATENTS) is None

@@ -12,7 +12,7 @@ from singer_core.network.memory import OutOfMemory
 from singer_core.render.sampler import SpectralWeighting, sample_clip
 from singer_core.settings import OFFICIAL, PRESETS
 
-LATENTS = tiny.noise(tiny.FRAMES, 4, 16, 16, seed=30)
+LATENTS = tiny.noise(tiny.FRAMES, 4, tiny.LATENT, tiny.LATENT, seed=30)
 TOKENS = tiny.noise(2, 1, 3, 24, seed=31)
 OPTIONS = OFFICIAL.but(steps=4, clip_frames=tiny.FRAMES)
 
@@ -123,7 +123,7 @@ def test_every_weight_of_the_reference_unet_belongs_to_a_block_that_visits(tiny_
     unet = tiny_network.reference_unet
     weights = [id(weight) for block in _blocks(unet) for weight in block.parameters()]
     assert sorted(weights) == sorted(id(weight) for weight in unet.parameters())
-    images = tiny.noise(1, 3, 4, 16, 16)
+    images = tiny.noise(1, 3, 4, tiny.LATENT, tiny.LATENT)
     with torch.no_grad():
         plain = tiny_network.reference_features(images, TOKENS).features
         with _visiting(unet, torch.device("cpu", 0)):  # not the same device by name
