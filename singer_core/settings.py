@@ -455,12 +455,16 @@ PRESETS: dict[Preset, dict[str, Any]] = {
 }
 
 
+def steps_in_words(count: int) -> str:
+    return "one step" if count == 1 else f"{count} steps"
+
+
 def distilled_warning(made_for: int, steps: int, guided: bool) -> str | None:
-    """What is wrong about running a network otherwise than it was distilled for; None where nothing is."""
+    """What is wrong about running a network otherwise than it was made for; None where nothing is."""
     if not made_for or (steps == made_for and not guided):
         return None
     return (
-        f"this network was distilled for {made_for} steps without guidance and gets {steps} "
+        f"this network was made for {steps_in_words(made_for)} without guidance and gets {steps} "
         f"{'with' if guided else 'without'}, which makes pictures worse. Take {made_for} and a guidance of 1."
     )
 
@@ -499,7 +503,7 @@ class SamplingSettings:
     def options(self, default: SingerOptions = OFFICIAL, distilled_steps: int = 0) -> SingerOptions:
         """The mode's options, else `default`, with the user's changes; ValueError for a bad name or value.
 
-        distilled_steps  what the network was distilled for, and runs with where nothing else is asked for
+        distilled_steps  what the network was made for, and runs with where nothing else is asked for
         """
         made_for = {**PRESETS["turbo"], "steps": distilled_steps} if distilled_steps else {}
         named = PRESETS[self.preset] if self.preset else {}

@@ -18,7 +18,6 @@ from .progress import progress_bar
 if TYPE_CHECKING:
     import torch
 
-HELP = "measure videos: singing, stability, likeness to a reference"
 DESCRIPTION = """
 Measure how well a video sings and how steady it is, most of it without any network: does the mouth follow the
 voice and rest where nothing is sung, do the clips show, do colours drift, does the sound fit. A reference

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..settings import setting
+from ..settings import setting, steps_in_words
 
 if TYPE_CHECKING:
     from ..network.checkpoint import Checkpoint
@@ -67,7 +67,7 @@ def _report(path: Path) -> dict[str, Any]:
 
 
 def _distilled(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What a distilled network was made for; nothing of others."""
+    """The steps that a network was made for; nothing of others."""
     if not checkpoint.distilled_steps:
         return {}
     guidance = checkpoint.file.metadata.get("singer.folded_guidance", "")
@@ -84,8 +84,9 @@ def _text(report: dict[str, Any]) -> str:
     ]
     if "distilled" in report:
         made = report["distilled"]
-        scales = " and ".join(made["folded_guidance"])
-        lines.append(f"distilled: made for {made['steps']} steps without guidance (learnt: {scales})")
+        scales, taught = " and ".join(made["folded_guidance"]), report["metadata"].get("singer.recipe")
+        how = f"distilled, guidance learnt: {scales}" if taught == "distill" else "by its own training"
+        lines.append(f"made for {steps_in_words(made['steps'])} without guidance ({how})")
     if "sfm" in report:
         sfm = report["sfm"]
         verdict = "looks trained" if sfm["looks_trained"] else "looks untrained; try --set sfm_strength=0"

@@ -14,7 +14,6 @@ from ..settings import group, required, setting
 if TYPE_CHECKING:
     from ..training.config import TrainConfig
 
-HELP = "train or adapt a network"
 DESCRIPTION = """
 Train as CONFIG (TOML or JSON, docs/training.md) says. Where its `output` folder holds checkpoints already,
 training goes on from the newest, exactly as if it had never stopped. For several devices or machines:

@@ -80,7 +80,7 @@ class Checkpoint:
 
     @property
     def distilled_steps(self) -> int:
-        """For how many steps without guidance the network was distilled; 0 = it was not."""
+        """For how many steps without guidance the network was made, by distillation or at once; 0 = any."""
         return int(self.file.metadata.get("singer.distilled_steps", 0))
 
     @property

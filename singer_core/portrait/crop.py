@@ -89,26 +89,20 @@ def around(face: Box, original_size: tuple[int, int], size: tuple[int, int], mar
     The rectangle is moved inside the picture where it leaves it and shrunk where it does not fit, but never
     below the face: where the face itself does not fit, it reaches outside, where edges repeat.
     """
-    left, top, right, bottom = face
-    H, W = original_size
-    smallest = max((bottom - top) / size[0], (right - left) / size[1])
-    wanted = smallest * (1 + 2 * margin)
-    fitting = min(H / size[0], W / size[1])
-    scale = max(min(wanted, fitting), smallest)
-    return CropTransform(
-        _place((left + right) / 2, (top + bottom) / 2, scale, size, original_size), size, original_size
-    )
+    x, y, smallest = _middle_and_scale(face, size)
+    fitting = min(original_size[0] / size[0], original_size[1] / size[1])
+    scale = max(min(smallest * (1 + 2 * margin), fitting), smallest)
+    return CropTransform(_place(x, y, scale, size, original_size), size, original_size)
 
 
 def exactly_around(
     face: Box, original_size: tuple[int, int], size: tuple[int, int], margin: float
 ) -> CropTransform:
     """As `around`, the face always in the middle and as large: outside the picture edges repeat."""
-    left, top, right, bottom = face
-    scale = max((bottom - top) / size[0], (right - left) / size[1]) * (1 + 2 * margin)
-    height, width = (max(round(scale * side), 1) for side in size)
-    x, y = round((left + right - width) / 2), round((top + bottom - height) / 2)
-    return CropTransform((x, y, x + width, y + height), size, original_size)
+    x, y, smallest = _middle_and_scale(face, size)
+    height, width = (max(round(smallest * (1 + 2 * margin) * side), 1) for side in size)
+    left, top = round(x - width / 2), round(y - height / 2)
+    return CropTransform((left, top, left + width, top + height), size, original_size)
 
 
 def paste_back(
@@ -220,6 +214,12 @@ class PasteBack:
         H, W = self.transform.original_size
         x0, y0, x1, y1 = max(left, 0), max(top, 0), min(right, W), min(bottom, H)
         return slice(y0, y1), slice(x0, x1), slice(y0 - top, y1 - top), slice(x0 - left, x1 - left)
+
+
+def _middle_and_scale(face: Box, size: tuple[int, int]) -> tuple[float, float, float]:
+    """The middle (x, y) of a box, and its pixels to one of a crop of `size` that just holds it."""
+    left, top, right, bottom = face
+    return (left + right) / 2, (top + bottom) / 2, max((bottom - top) / size[0], (right - left) / size[1])
 
 
 def _place(x: float, y: float, scale: float, size: tuple[int, int], original_size: tuple[int, int]) -> Box:

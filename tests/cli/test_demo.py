@@ -46,7 +46,8 @@ def test_all_weights_together_stay_below_thirty_megabytes():
 
 def test_the_built_in_model_is_an_ordinary_checkpoint(built_in, capsys):
     assert main(["info", str(files.CHECKPOINT)]) == 0
-    assert "MSM" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "MSM" in said and "made for one step without guidance (by its own training)" in said
     assert default_options(built_in) == BUILT_IN
     assert built_in.distilled_steps == BUILT_IN.steps and not BUILT_IN.guided
     trained_with = ("noise_schedule", "msm_input", "msm_scale")  # the demo changes none of these

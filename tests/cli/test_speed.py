@@ -46,7 +46,7 @@ def test_a_distilled_network_is_run_as_it_was_made_unless_told_otherwise():
     for given in ({}, {"preset": "turbo"}, {"mode": "enhanced"}, {"mode": "official", "preset": "turbo"}):
         assert run(**given) == (4, False, None)
     assert run(preset="quality")[:2] == (40, False)
-    assert "distilled for 4 steps without guidance and gets 40 without" in run(steps=40)[2]
+    assert "made for 4 steps without guidance and gets 40 without" in run(steps=40)[2]
     assert "gets 4 with, which makes pictures worse. Take 4 and a guidance of 1" in run(cfg=3.5)[2]
     assert distilled_warning(0, 40, True) is None
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import tiny
 import torch
 
 from singer_core.network.checkpoint import open_checkpoint
@@ -45,7 +46,7 @@ def test_both_noise_schedules_are_those_of_the_authors_scheduler(pack, tiny_chec
 def test_two_runs_give_the_same_bits_and_another_seed_gives_others(core, model, conditions):
     first, second = (ksample(core, model, conditions) for _ in range(2))
     assert torch.equal(first, second)
-    assert torch.isfinite(first).all() and first.shape == (4, 4, 16, 16)
+    assert torch.isfinite(first).all() and first.shape == (4, 4, tiny.LATENT, tiny.LATENT)
     positive, negative, latent = conditions(4)
     (other,) = core.common_ksampler(model, 8, 2, 3.5, "euler", "simple", positive, negative, latent)
     assert relative(other["samples"], first) > 0.05
@@ -72,7 +73,7 @@ def test_a_distilled_model_warns_of_other_steps_and_guidance(core, pack, tiny_ch
     ksample(core, distilled, conditions, cfg=1.0)
     assert "distilled" not in caplog.text
     ksample(core, distilled, conditions, steps=3, cfg=2.0)
-    assert "distilled for 2 steps without guidance and gets 3 with" in caplog.text
+    assert "made for 2 steps without guidance and gets 3 with" in caplog.text
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m", "lcm", "uni_pc", "euler_ancestral"])
@@ -226,8 +227,10 @@ def test_mixed_and_partial_conditionings_are_refused_by_name(core, model, condit
     with pytest.raises(ValueError, match="`positive` is for a part of the picture"):
         sung(corner)
     (kept,) = core.ConditioningAverage().addWeighted(positive, negative, 1.0)
-    (whole,) = core.ConditioningSetArea().append(positive, 128, 128, 0, 0, 1.0)
-    (masked,) = core.ConditioningSetMask().append(positive, torch.ones(1, 128, 128), "default", 1.0)
+    (whole,) = core.ConditioningSetArea().append(positive, tiny.SIDE, tiny.SIDE, 0, 0, 1.0)
+    (masked,) = core.ConditioningSetMask().append(
+        positive, torch.ones(1, tiny.SIDE, tiny.SIDE), "default", 1.0
+    )
     plain = sung(positive)["samples"]
     for conditioning in (kept, whole, masked):
         assert relative(sung(conditioning)["samples"], plain) < 1e-5
@@ -254,11 +257,11 @@ def test_wrong_inputs_are_named(core, model, conditions):
     with pytest.raises(ValueError, match="3 frames; SINGER's wavelets need an even number"):
         ksample(core, model, conditions, length=3)
     positive, negative, _ = conditions(4)
-    many = {"samples": torch.zeros(34, 4, 16, 16)}
+    many = {"samples": torch.zeros(34, 4, tiny.LATENT, tiny.LATENT)}
     with pytest.raises(ValueError, match="Sample SINGER Video"):
         core.common_ksampler(model, 7, 1, 3.5, "euler", "simple", positive, negative, many)
-    small = {"samples": torch.zeros(4, 4, 8, 8)}
-    with pytest.raises(ValueError, match="64 x 64 pixels, the portrait has 128 x 128"):
+    small = {"samples": torch.zeros(4, 4, 4, 4)}
+    with pytest.raises(ValueError, match="32 x 32 pixels, the portrait has 64 x 64"):
         core.common_ksampler(model, 7, 1, 3.5, "euler", "simple", positive, negative, small)
     foreign = [[torch.zeros(1, 3, 24), {}]]
     with pytest.raises(ValueError, match="`positive` does not come from `SINGER Conditioning`"):
@@ -410,7 +413,7 @@ def test_a_controlnet_is_shown_the_hints_of_its_clip(core, pack, model, conditio
 
     control, seen = tiny_controlnet(pack, model.model.architecture)
     positive, negative, latent = conditions(0)
-    hints = torch.rand(8, 128, 128, 3, generator=torch.Generator().manual_seed(3))
+    hints = torch.rand(8, tiny.SIDE, tiny.SIDE, 3, generator=torch.Generator().manual_seed(3))
     apply = core.ControlNetApplyAdvanced().apply_controlnet
     controlled = apply(positive, negative, control, hints, 1.0, 0.0, 1.0)
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 1)

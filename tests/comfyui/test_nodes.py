@@ -320,13 +320,13 @@ def test_frames_outside_the_song_are_named(conditions):
         conditions(4, first_frame=8)
     with pytest.raises(ValueError, match="`length` is 10; from frame 0 on the song has 8"):
         conditions(10)
-    with pytest.raises(ValueError, match="at least 2 of the portrait's 128 x 128"):
-        conditions(4, previous_frames=torch.zeros(1, 128, 128, 3))
+    with pytest.raises(ValueError, match="at least 2 of the portrait's 64 x 64"):
+        conditions(4, previous_frames=torch.zeros(1, 64, 64, 3))
 
 
 def test_empty_latents_take_the_memory_of_one_frame(conditions):
     latents = conditions(0)[2]["samples"]
-    assert latents.shape == (8, 4, 16, 16) and not latents.any()
+    assert latents.shape == (8, 4, tiny.LATENT, tiny.LATENT) and not latents.any()
     assert latents.untyped_storage().nbytes() == latents[0].numel() * latents.element_size()
 
 

@@ -147,7 +147,7 @@ def test_a_take_changes_its_frames_alone_and_is_found_again(song):
     assert torch.equal(other(takes="0.16-0.24:7; 0.16-0.24:8 lip 0; 0.16-0.24=2"), taken) and other.runs == 0
     assert torch.equal(other(takes="0.16-0.24=1"), own)
     masked = song()
-    masked.latent["noise_mask"] = torch.zeros(8, 16, 16)
+    masked.latent["noise_mask"] = torch.zeros(8, tiny.LATENT, tiny.LATENT)
     found = masked(takes="0.16-0.24:7")  # the user's mask lets nothing change, and there was nothing
     assert found.abs().max() < 1e-2 * own.abs().max()
 

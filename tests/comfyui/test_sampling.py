@@ -175,7 +175,10 @@ def test_latents_of_other_frames_are_refused(core, pack, model, conditions):
         core.common_ksampler(model, 7, 1, 3.5, "euler", "simple", positive, negative, part)
     guider, _ = guider_of(model, conditions, 8)
     given = (pack("samplers").ClipNoise(42, 4), guider, pack("samplers").ddim_sampler())
-    for latent in ({"samples": torch.zeros(10, 4, 16, 16)}, {**part, "batch_index": [6, 7, 8, 9]}):
+    for latent in (
+        {"samples": torch.zeros(10, 4, tiny.LATENT, tiny.LATENT)},
+        {**part, "batch_index": [6, 7, 8, 9]},
+    ):
         with pytest.raises(ValueError, match=r"`latent_image` has .* frames .* is for 8"):
             sample(pack, *given, simple_sigmas(model, 1), latent)
     with pytest.raises(ValueError, match=r"are frames 0, 2, 4, 6 \.\.\. of others"):

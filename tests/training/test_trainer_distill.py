@@ -108,7 +108,10 @@ def test_distillation_resumes_exactly_and_says_what_it_made(world, tmp_path, cap
     made = open_checkpoint(files[0])
     assert made.distilled_steps == 2 and made.file.metadata["singer.folded_guidance"] == "3.5,3.5"
     assert main(["info", str(files[0])]) == 0
-    assert "distilled: made for 2 steps without guidance (learnt: 3.5 and 3.5)" in capsys.readouterr().out
+    assert (
+        "made for 2 steps without guidance (distilled, guidance learnt: 3.5 and 3.5)"
+        in capsys.readouterr().out
+    )
     assert default_options(made) == PAPER
     with pytest.raises(ValueError, match="distilled already, for 2 steps"):
         Trainer(distillation(world, output=tmp_path / "again", start=files[0]))
