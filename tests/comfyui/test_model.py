@@ -114,7 +114,7 @@ PATCHES: dict[str, tuple[str, dict[str, Any]]] = {
     "FreeU_V2": ("nodes_freelunch", {"b1": 1.3, "b2": 1.4, "s1": 0.9, "s2": 0.2}),
     "PerturbedAttentionGuidance": ("nodes_pag", {"scale": 3.0}),
     "SelfAttentionGuidance": ("nodes_sag", {"scale": 0.5, "blur_sigma": 2.0}),
-    "HyperTile": ("nodes_hypertile", {"tile_size": 64, "swap_size": 2, "max_depth": 1, "scale_depth": False}),
+    "HyperTile": ("nodes_hypertile", {"tile_size": 32, "swap_size": 2, "max_depth": 1, "scale_depth": False}),
     "TomePatchModel": ("nodes_tomesd", {"ratio": 0.5}),
     "RescaleCFG": ("nodes_model_advanced", {"multiplier": 0.7}),
 }
@@ -190,7 +190,7 @@ def test_animatediffs_context_windows_show_each_frame_its_own_song(core, model, 
         causal_window_fix=False,
     )
     expected = ksample(core, cores, conditions, steps=1, length=8)
-    assert relative(ksample(core, theirs, conditions, steps=1, length=8), expected) < 1e-5
+    assert relative(ksample(core, theirs, conditions, steps=1, length=8), expected) < 1e-3
     halves[:] = [list(range(8)) * 4]
     with pytest.raises(ValueError, match="A context window has 32 frames, a clip of SINGER at most 30"):
         ksample(core, theirs, conditions, length=8)
@@ -223,7 +223,7 @@ def test_mixed_and_partial_conditionings_are_refused_by_name(core, model, condit
     for conditioning in mixed:
         with pytest.raises(ValueError, match="`positive` is a mixture"):
             sung(conditioning)
-    (corner,) = core.ConditioningSetArea().append(positive, 64, 64, 0, 0, 1.0)
+    (corner,) = core.ConditioningSetArea().append(positive, 32, 32, 0, 0, 1.0)
     with pytest.raises(ValueError, match="`positive` is for a part of the picture"):
         sung(corner)
     (kept,) = core.ConditioningAverage().addWeighted(positive, negative, 1.0)
@@ -287,11 +287,11 @@ def test_an_attention_override_reaches_the_adapter_too(core, model, conditions):
     patched = model.clone()
     patched.model_options["transformer_options"]["optimized_attention_override"] = watch
     assert torch.equal(ksample(core, patched, conditions), ksample(core, model, conditions))
-    own, audio, frames = 256, 8, 6
+    own, audio, frames = tiny.LATENT**2, 8, 6
     assert {own, 2 * own, audio, frames} <= lengths
 
 
-@pytest.mark.parametrize(("name", "limit"), [("bf16", 0.05), ("fp16", 0.02), ("fp8_e4m3fn", 0.6)])
+@pytest.mark.parametrize(("name", "limit"), [("bf16", 0.05), ("fp16", 0.02), ("fp8_e4m3fn", 0.8)])
 def test_other_weight_formats_run(core, pack, tiny_checkpoint, model, conditions, name, limit):
     from singer_core.settings import OFFICIAL
 
