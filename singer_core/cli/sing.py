@@ -114,10 +114,14 @@ def prepare(job: Job, loaded: Loaded, song: inputs.Song | None = None) -> Film:
 
     how = job.how
     how.sampling.options()  # says what is wrong before anything is read
+    probe_audio(job.song)
     for path in (job.video, how.preview):
         if path is not None:
             check_output(path)
-    probe_audio(job.song)
+            if path.exists() and path.samefile(job.song):
+                raise ValueError(
+                    f"{path} is the song itself, which the video would replace. Give another --out."
+                )
     device = inputs.choose_device(how.compute.device)
     dtype = inputs.choose_dtype(how.compute.dtype, device)
     checkpoint, vae_file, wav2vec2 = loaded(find_models, job.files, how.sound.models)

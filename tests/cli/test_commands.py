@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import wave
 from pathlib import Path
 
@@ -178,6 +179,16 @@ def test_an_existing_film_survives_a_failed_run(inputs, tmp_path, capsys):
     out.write_bytes(b"an older film")
     refused(capsys, sing(inputs, out, "--steps", "0"))
     assert out.read_bytes() == b"an older film"
+
+
+def test_a_song_that_is_a_video_is_not_replaced_by_its_own_film(inputs, tmp_path, capsys, monkeypatch):
+    """Without --out the film has the song's name, in this folder."""
+    song = tmp_path / "song.mp4"
+    shutil.copy(inputs["song"], song)
+    monkeypatch.chdir(tmp_path)
+    status = main(["sing", str(inputs["portrait"]), str(song), "--checkpoint", str(inputs["checkpoint"])])
+    assert "is the song itself" in refused(capsys, status)
+    assert song.read_bytes() == inputs["song"].read_bytes()
 
 
 def test_a_portrait_without_landmarks_or_masks_says_what_to_give(inputs, tmp_path, capsys):
