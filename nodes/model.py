@@ -291,7 +291,8 @@ def condition_run(
     made_for = guider.model_patcher.model.distilled_steps
     if first and (words := distilled_warning(made_for, len(sigmas) - 1, scales != (1.0, 1.0))):
         logger.warning("SINGER: %s", words)
-    if first and (words := framing_warning(guider.model_patcher.model.architecture, song.portrait)):
+    words = framing_warning(guider.model_patcher.model.architecture, song.portrait)
+    if first and words:
         logger.warning("SINGER: %s", words)
     return executor(guider, sigmas, extra_args, callback, noise, *rest, **named)
 

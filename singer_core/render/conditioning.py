@@ -87,15 +87,15 @@ def portrait_conditions(network: Network, portrait: Portrait) -> PortraitConditi
 def framing_warning(architecture: Architecture, portrait: Portrait) -> str | None:
     """Why a network that moves the portrait will sing this one badly: it learnt where faces are.
 
-    None where nothing is wrong, and for other networks.
+    None where nothing is wrong, and for other networks. ValueError for another size than it was trained for.
     """
     if architecture.predicts != "motion":
         return None
     size, trained = tuple(portrait.image.shape[-2:]), tuple(architecture.trained_size)
     if size != trained:
-        return (
-            f"this model knows portraits of {trained[1]} x {trained[0]} pixels and gets {size[1]} x "
-            f"{size[0]}, which it sings badly. Set width and height to its own."
+        raise ValueError(
+            f"The portrait has {size[1]} x {size[0]} pixels; this model sings {trained[1]} x {trained[0]} "
+            "only. Prepare the portrait at that size."
         )
     rows, columns = (portrait.region > 0.5).nonzero(as_tuple=True)
     sides = [(int(at.min()), int(at.max()) + 1, side) for at, side in ((columns, size[1]), (rows, size[0]))]

@@ -106,5 +106,6 @@ def test_a_portrait_framed_otherwise_than_the_model_learnt_is_warned_of(built_in
 
     assert warning(arch, crop="exact") == ""
     assert "down of the middle" in warning(arch, crop="face")
-    assert "gets 192 x 192" in warning(arch, (192, 192), crop="exact")
+    with pytest.raises(ValueError, match="192 x 192 pixels; this model sings 128 x 128 only"):
+        warning(arch, (192, 192), crop="exact")
     assert warning(dataclasses.replace(arch, predicts="frame"), crop="face") == ""
