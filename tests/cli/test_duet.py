@@ -112,17 +112,17 @@ def test_each_half_is_the_film_that_its_singer_gives_alone(line, apart, folder, 
     film, anew = tmp_path / "out" / "film.mp4", "--no-keep-clips"  # nothing of the duet is sung again
     assert main(line("ann", "bob", *apart, anew)) == 0
     both = pictures(film)
-    assert both.shape == (15, 3, 128, 256) and probe_video(film).has_audio
+    assert both.shape == (15, 3, tiny.SIDE, 2 * tiny.SIDE) and probe_video(film).has_audio
     masks = apart[:6]
     assert main(line("ann", "", *masks, anew, command="sing")) == 0
-    np.testing.assert_array_equal(both[..., :128], pictures(film))
+    np.testing.assert_array_equal(both[..., : tiny.SIDE], pictures(film))
     padded = save_song(tmp_path / "bob.wav", [(0.3, 0.5)], 0.6, 330)
     words = [
         word if not word.endswith("ann.wav") else str(padded)
         for word in line("bob", "", anew, command="sing")
     ]
     assert main([*words, *map(str, masks)]) == 0
-    np.testing.assert_array_equal(both[..., 128:], pictures(film))
+    np.testing.assert_array_equal(both[..., tiny.SIDE :], pictures(film))
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"film.mp4", "bob.wav"}
 
 
@@ -179,7 +179,7 @@ def test_a_stopped_duet_goes_on_with_the_same_file(line, apart, tmp_path, monkey
         ("bob", ["--second", "tempo=3"], "unrecognized arguments: --tempo=3"),
         ("bob", ["--second", "quiet"], "unrecognized arguments: --quiet"),
         ("bob", ["--second", "fps=30"], "25 and 30 frames a second"),
-        ("bob", ["--second", "size=192"], "128 and 192 rows cannot stand side by side"),
+        ("bob", ["--second", "size=192"], "64 and 192 rows cannot stand side by side"),
         ("bob", ["--mix", "none.wav"], "none.wav"),
         ("nobody", [], "nobody.png"),
     ],
