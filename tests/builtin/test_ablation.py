@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from clips import config, write_clips
 
@@ -47,7 +48,7 @@ def test_the_flat_arm_stays_flat_and_the_pictures_stay_as_they_were(folder):
     before = begun(folder, "flat").state_dict()
     network = ablation.trained(folder, folder / "stage1.safetensors", folder / "data", "flat", 0, steps=2)
     adapter = network.adapter
-    gains = adapter.multi_scale_spectral.gains(torch.randn(4, 4, 16, 16))
+    gains = adapter.multi_scale_spectral.gains(torch.randn(4, 4, tiny.LATENT, tiny.LATENT))
     torch.testing.assert_close(gains, gains[:1].expand(4))
     x = torch.randn(2, adapter.self_adaptive_filter.bands.weight.shape[2], 2, 2)
     torch.testing.assert_close(adapter.self_adaptive_filter(x), x)

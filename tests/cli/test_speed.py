@@ -76,7 +76,7 @@ def film_of(tmp_path):
     def run(*options: str) -> tuple[int, list[torch.Tensor]]:
         out.unlink(missing_ok=True)
         given = ["--audio", str(song), "--out", str(out), "--device", "cpu", "--quiet", "--no-keep-clips"]
-        status = main(["demo", *given, "--size", "64", "--set", "clip_frames=4", *options])
+        status = main(["demo", *given, "--set", "clip_frames=4", *options])
         return status, list(read_frames(out)) if out.exists() else []
 
     return run
@@ -161,7 +161,7 @@ def test_clips_finished_before_memory_ran_out_are_used_again(film_of, monkeypatc
         monkeypatch.setattr(SingerNetwork, "forward", cramped)
         song, out, work = (tmp_path / name for name in ("song.wav", "film.mp4", "work"))
         given = ["--audio", str(song), "--out", str(out), "--work-dir", str(work), "--device", "cpu"]
-        small = ["--size", "64", "--set", "clip_frames=4", "--set", "overlap=2"]
+        small = ["--steps", "1", "--set", "clip_frames=4", "--set", "overlap=2"]
         return main(["demo", *given, "--quiet", *small, "--fps", "30"])
 
     assert run(room=1) == 2
