@@ -118,7 +118,7 @@ class SingerDemoLoader(io.ComfyNode):
             outputs=[
                 io.Model.Output(
                     display_name="model",
-                    tooltip="A small network for faces of 128 x 128 pixels, drawn or photographed, in the "
+                    tooltip="A small network for faces of 192 x 192 pixels, drawn or photographed, in the "
                     "paper's mode; 1 step, no guidance.",
                 ),
                 io.Vae.Output(display_name="vae", tooltip="The VAE that the model was trained with."),

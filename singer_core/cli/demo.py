@@ -12,7 +12,7 @@ from . import sing
 
 DESCRIPTION = """
 Let the built-in model sing: 5 seconds at 25 frames a second, without any download. The model is small
-(128 x 128 pixels) and sings drawn faces and photographs; docs/model_card.md says what to expect of it.
+(192 x 192 pixels) and sings drawn faces and photographs; docs/model_card.md says what to expect of it.
 """
 
 EPILOG = """

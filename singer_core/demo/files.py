@@ -1,6 +1,6 @@
 """Where the built-in files lie. `python -m builtin` and `python -m builtin.demo_material` make them again.
 
-CHECKPOINT  a small SINGER of 128 x 128 pixels, half precision (docs/model_card.md)
+CHECKPOINT  a small SINGER of 192 x 192 pixels, half precision (docs/model_card.md)
 VAE         its autoencoder, of patches (network/patches.py)
 PORTRAIT    a drawn singer that the model never saw, 512 x 512, with LANDMARKS of the 478-point face mesh
 SONG        5 seconds of a synthetic voice, 16 kHz mono, that the model never heard

@@ -101,11 +101,11 @@ def test_a_portrait_framed_otherwise_than_the_model_learnt_is_warned_of(built_in
     arch = built_in.architecture
     picture = read_picture(files.PORTRAIT).image.crop((0, 100, 512, 400))  # without room above
 
-    def warning(arch, size=(128, 128), **how):
+    def warning(arch, size=arch.trained_size, **how):
         return framing_warning(arch, prepare_portrait(picture, size, **how)) or ""
 
     assert warning(arch, crop="exact") == ""
     assert "down of the middle" in warning(arch, crop="face")
-    with pytest.raises(ValueError, match="192 x 192 pixels; this model sings 128 x 128 only"):
-        warning(arch, (192, 192), crop="exact")
+    with pytest.raises(ValueError, match="256 x 256 pixels; this model sings 192 x 192 only"):
+        warning(arch, (256, 256), crop="exact")
     assert warning(dataclasses.replace(arch, predicts="frame"), crop="face") == ""
