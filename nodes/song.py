@@ -112,6 +112,7 @@ class SingerSampler(io.ComfyNode):
                     "31.5-34:8 lip 1.2 once more, with the lips' weight times 1.2; 31.5-34=2 shows the "
                     "second take, 1 is the song's own. Several are separated by ; or lines.",
                 ),
+                widget(SingerOptions, "restart_beyond", optional=True),
                 io.Vae.Input(
                     "preview_vae",
                     optional=True,
@@ -155,6 +156,7 @@ class SingerSampler(io.ComfyNode):
         takes: str = "",
         preview_vae: VAE | None = None,
         preview_audio: Input.Audio | None = None,
+        restart_beyond: float = 0.0,
     ) -> io.NodeOutput:
         options = OFFICIAL.but(
             clip_frames=clip_frames,
@@ -163,6 +165,7 @@ class SingerSampler(io.ComfyNode):
             clip_noise=clip_noise,
             hold_colours=hold_colours,
             reanchor=reanchor,
+            restart_beyond=restart_beyond,
         )
         preview = None if preview_vae is None else Preview(preview_vae, preview_audio)
         samples = sample_song(
@@ -215,7 +218,7 @@ def sample_song(
         show(clip.index * run.steps + step, x0, x, len(plan) * run.steps)
 
     asked = None if finished_only else functools.partial(run.sample, drawn, int(noise.seed), report)
-    carry = functools.partial(_carry, song, vae, options.hold_colours)
+    carry = functools.partial(_carry, song, vae, options)
     given = (sigmas, options, None if has_rows(run.mask, run.frames) else run.mask)
     parts = (run.own(clip, drawn, int(noise.seed)) for clip in plan)
     store = kept_clips(guider, sampler, vae, given, run.frames, parts) if keep_clips else None
@@ -437,17 +440,20 @@ def _draw(noise: Noise, like: Tensor, plan: list[Clip], options: SingerOptions) 
     return torch.stack([first[rows] for rows in shared_noise_rows(plan, generator)])
 
 
-def _carry(song: SongConditions, vae: VAE | None, hold: float, samples: Tensor, rest: float) -> Tensor:
+def _carry(
+    song: SongConditions, vae: VAE | None, options: SingerOptions, samples: Tensor, rest: float
+) -> Tensor:
     """Latents [portrait, carried frames] for the clip after `samples` (k, 4, h, w), its last frames.
 
-    hold, rest  as in `seams.steadied`
+    rest  as in `seams.steadied`
     """
     outside_lips = 1 - song.portrait.masks[0][2].view(song.references.shape[-2:])
+    how = options.hold_colours, rest, options.restart_beyond, outside_lips
     if vae is None:
-        frames = steadied(samples.to(song.references), song.references[0], hold, rest, outside_lips)
+        frames = steadied(samples.to(song.references), song.references[0], *how)
         return torch.cat([song.references[:1], frames])
     pictures = vae.decode(samples).movedim(-1, 1)  # f H W C -> f C H W
-    pictures = steadied(pictures, song.portrait.image.to(pictures), hold, rest, outside_lips)
+    pictures = steadied(pictures, song.portrait.image.to(pictures), *how)
     return encode_references(vae, song.portrait, pictures.movedim(1, -1), len(samples), song.brighten)
 
 

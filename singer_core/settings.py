@@ -352,6 +352,13 @@ class SingerOptions:
         "authors'.",
         expert=True,
     )
+    restart_beyond: float = setting(
+        0.0,
+        "How far a clip may end from the portrait, in colour (its deviations) or sharpness (times halved or "
+        "doubled); beyond that the next one begins at the portrait. 0 = any, the authors'.",
+        (0.0, 10.0, 0.1),
+        expert=True,
+    )
     retry_in_float32: bool = setting(
         True, "A clip that turns into NaN in half precision is sampled once more in float32."
     )
@@ -365,6 +372,9 @@ class SingerOptions:
             )
         for name in ("guidance_rescale", "hold_colours", "reanchor"):
             _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "0 to 1")
+        _require(
+            0 <= self.restart_beyond < math.inf, "restart_beyond", self.restart_beyond, "0 (off) and more"
+        )
         ordered = len(self.guidance_interval) == 2
         ordered = ordered and 0 <= self.guidance_interval[0] <= self.guidance_interval[1] <= 1
         accepted = "two parts of the steps from 0 to 1, the first not above the second"
@@ -440,8 +450,9 @@ PAPER = OFFICIAL.but(
     brighten_bright=False,
 )
 # What suits the built-in model (docs/model_card.md): the one step that it was trained at, without guidance.
-BUILT_IN = PAPER.but(steps=1, reference_scale=1.0, audio_scale=1.0, carry="latents", overlap=2, reanchor=1.0)
-ENHANCED = PAPER.but(msm_input="expected", guidance_rescale=0.7, carry="latents", overlap=4, reanchor=1.0)
+_STEADY = PAPER.but(carry="latents", reanchor=1.0)
+BUILT_IN = _STEADY.but(steps=1, reference_scale=1.0, audio_scale=1.0, overlap=2, restart_beyond=0.5)
+ENHANCED = _STEADY.but(msm_input="expected", guidance_rescale=0.7, overlap=4, restart_beyond=1.0)
 
 MODES: dict[Mode, SingerOptions] = {"official": OFFICIAL, "paper": PAPER, "enhanced": ENHANCED}
 

@@ -31,6 +31,7 @@ from singer_core.settings import ENHANCED, MODES, OFFICIAL, PAPER, BandGains, Si
         ({"clip_noise": "old"}, "`clip_noise` is old; accepted: fresh, shared"),
         ({"hold_colours": -0.1}, "`hold_colours` is -0.1; accepted: 0 to 1"),
         ({"reanchor": 1.1}, "`reanchor` is 1.1; accepted: 0 to 1"),
+        ({"restart_beyond": -1.0}, "`restart_beyond` is -1.0; accepted: 0 "),
         ({"carry": "nothing"}, "`carry` is nothing; accepted: pixels, latents"),
     ],
 )
@@ -103,6 +104,7 @@ def test_official_is_the_authors_script():
         "clip_noise": "fresh",
         "hold_colours": 0.0,
         "reanchor": 0.0,
+        "restart_beyond": 0.0,
         "wavelet": "haar",
         "sfm_strength": 1.0,
     }
@@ -135,6 +137,7 @@ def test_enhanced_differs_from_paper_as_the_table_of_modes_says():
         "guidance_rescale": 0.7,
         "carry": "latents",
         "reanchor": 1.0,
+        "restart_beyond": 1.0,
     }
 
 

@@ -311,12 +311,13 @@ class SingerPipeline:
 
         rest  0 to 1: how far the portrait takes their place
         """
-        as_latents = self.options.carry == "latents"
+        as_latents, options = self.options.carry == "latents", self.options
         frames = latents if as_latents else pictures * 2 - 1
-        if not (self.options.hold_colours or rest):
+        hold, beyond = options.hold_colours, options.restart_beyond
+        if not (hold or beyond or rest):
             return frames
         still = self.encode(conditions.pixels[None])[0] if as_latents else conditions.pixels.to(frames)
-        return steadied(frames, still, self.options.hold_colours, rest, conditions.outside_lips)
+        return steadied(frames, still, hold, rest, beyond, conditions.outside_lips)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """pixels (k, 3, H, W) in [-1, 1] -> latents (k, 4, h, w) on the network's device."""

@@ -7,12 +7,14 @@ as pictures (k, 3, H, W); "the portrait" is the portrait's latents or picture of
     cross_fade          frames that two clips share                                   overlap
     hold_statistics     colour and contrast of carried frames                         hold_colours
     rest_before, towards_portrait   start afresh where the voice rests                reanchor
-    steadied            the two things that are done to carried frames
+    departure           start afresh where a clip went astray                         restart_beyond
+    steadied            the three things that are done to carried frames
     Held                frames that are known already                              takes
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .clips import Clip
+
+log = logging.getLogger(__name__)
 
 REST_FRAMES = 4  # frames on either side of a boundary that must be silent
 
@@ -72,14 +76,40 @@ def hold_statistics(frames: Tensor, portrait: Tensor, strength: float, where: Te
     where     (h', w') weight of each place in the statistics, resized; None = everywhere alike. Leave the
               mouth out: an open one is dark, which is no drift
     """
-    share = frames.new_ones(1, 1, *frames.shape[-2:])
-    if where is not None:
-        share = F.interpolate(where[None, None].to(frames), frames.shape[-2:])
-    share = share / share.sum()
+    share = _share(frames, where)
     mean, deviation = _statistics(frames, share)
     wanted_mean, wanted_deviation = _statistics(portrait[None].to(frames), share)
     moved = (frames - mean) * (wanted_deviation / deviation.clamp_min(1e-6)) + wanted_mean
     return frames.lerp(moved, strength)
+
+
+def departure(frames: Tensor, portrait: Tensor, where: Tensor | None = None) -> float:
+    """How far frames (k, c, h, w) are from the portrait (c, h, w) in colour or sharpness, 0 = not at all.
+
+    The larger of two numbers over all channels: how far their means lie from the portrait's, in deviations of
+    the portrait; and how many times their neighbours differ twice or half as much as the portrait's (log2).
+
+    where  as in `hold_statistics`
+    """
+    still, share = portrait[None].to(frames), _share(frames, where)
+    (mean, _), (own, deviation) = _statistics(frames, share), _statistics(still, share)
+    colour = (mean - own).norm() / deviation.norm().clamp_min(1e-6)
+    sharpness = (_roughness(frames, share) / _roughness(still, share)).log2().abs()
+    return float(torch.maximum(colour, sharpness))
+
+
+def _roughness(frames: Tensor, share: Tensor) -> Tensor:
+    """Mean difference of neighbours to the right and below."""
+    across, down = (frames.diff(dim=dim).abs() * share.narrow(dim, 1, share.shape[dim] - 1) for dim in (2, 3))
+    return (across.sum() + down.sum()).clamp_min(1e-6) / len(frames)
+
+
+def _share(frames: Tensor, where: Tensor | None) -> Tensor:
+    """(1, 1, h, w) weight of each place, 1 together."""
+    share = frames.new_ones(1, 1, *frames.shape[-2:])
+    if where is not None:
+        share = F.interpolate(where[None, None].to(frames), frames.shape[-2:])
+    return share / share.sum()
 
 
 def _statistics(frames: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,14 +120,25 @@ def _statistics(frames: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def steadied(
-    frames: Tensor, portrait: Tensor, hold: float, rest: float, where: Tensor | None = None
+    frames: Tensor,
+    portrait: Tensor,
+    hold: float,
+    rest: float,
+    beyond: float = 0.0,
+    where: Tensor | None = None,
 ) -> Tensor:
     """Carried frames (k, c, h, w) as the next clip is shown them: `hold_statistics`, then `towards_portrait`.
 
     portrait    (c, h, w)
     hold, rest  0 to 1: how far colours are brought to the portrait's, how far the portrait takes their place
+    beyond      the `departure` beyond which the portrait stands in for the frames; 0 = none
     where       as in `hold_statistics`
     """
+    if beyond and not (far := departure(frames, portrait, where)) <= beyond:
+        log.warning(
+            "A clip ended %.2f from the portrait (`restart_beyond`): the next begins there again.", far
+        )
+        return portrait[None].to(frames).expand_as(frames)
     if hold:
         frames = hold_statistics(frames, portrait, hold, where)
     return towards_portrait(frames, portrait, rest) if rest else frames

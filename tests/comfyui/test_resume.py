@@ -166,12 +166,19 @@ def test_what_is_wrong_with_takes_is_said(song, text, said):
 
 
 STEADY = {"clip_noise": "shared", "hold_colours": 0.5, "reanchor": 1.0, "overlap": 2}
+RESTARTED = {"restart_beyond": 1e-3, "overlap": 2}
 
 
-@pytest.mark.parametrize("carry", ["pixels", "latents"])
-def test_long_songs_are_held_steady_as_by_the_library(pack, model, vae, tiny_network, tiny_vae, carry):
+@pytest.mark.parametrize(
+    ("carry", "steady"),
+    [("pixels", STEADY), ("latents", STEADY), ("latents", RESTARTED)],
+    ids=["pixels", "latents", "restarted"],
+)
+def test_long_songs_are_held_steady_as_by_the_library(
+    pack, model, vae, tiny_network, tiny_vae, carry, steady
+):
     audio = dataclasses.replace(tiny.audio_of(8), activity=torch.zeros(8))
-    options = OFFICIAL.but(clip_frames=4, steps=2, carry=carry, **STEADY)
+    options = OFFICIAL.but(clip_frames=4, steps=2, carry=carry, **steady)
     pipeline = SingerPipeline(tiny_network, tiny_vae, options)
     clips = [clip.latents for clip in pipeline.render(tiny.portrait_of(), audio, 5)]
     node = pack("conditioning").SingerConditioning
@@ -179,7 +186,7 @@ def test_long_songs_are_held_steady_as_by_the_library(pack, model, vae, tiny_net
     def conditions(_length: int) -> Any:
         return node.execute(vae, tiny.portrait_of(), audio, 0, 0, 2, True).result
 
-    found = steady_song(pack, model, conditions, vae if carry == "pixels" else None, STEADY)
+    found = steady_song(pack, model, conditions, vae if carry == "pixels" else None, steady)
     expected = torch.cat([clips[0][:2], clips[1][:2], clips[2]])
     assert relative(found * constants.VAE_SCALE, expected[:8]) < 2e-3
     plain = steady_song(pack, model, conditions, vae if carry == "pixels" else None, {"overlap": 2})

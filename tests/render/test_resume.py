@@ -213,6 +213,17 @@ def test_a_resting_voice_lets_the_portrait_take_over(tiny_network, tiny_vae):
 
 
 @pytest.mark.parametrize("carry", ["latents", "pixels"])
+def test_a_clip_that_ended_far_from_the_portrait_shows_the_next_the_portrait(tiny_network, tiny_vae, carry):
+    for beyond, restarts in ((1e-3, True), (100.0, False)):
+        pipeline = pipeline_of(tiny_network, tiny_vae, "paper", carry=carry, restart_beyond=beyond)
+        for clip in pipeline.render(PORTRAIT, SONG):
+            shown = clip.inputs.reference_latents
+            assert torch.allclose(shown[1:], shown[:1].expand_as(shown[1:])) is (
+                restarts or not clip.clip.index
+            )
+
+
+@pytest.mark.parametrize("carry", ["latents", "pixels"])
 def test_carried_frames_are_held_to_the_portraits_colours(tiny_network, tiny_vae, carry):
     portrait = dataclasses.replace(PORTRAIT, masks=(torch.zeros_like(PORTRAIT.masks[0]), *PORTRAIT.masks[1:]))
     pipeline = pipeline_of(tiny_network, tiny_vae, "paper", carry=carry, hold_colours=1.0)

@@ -10,11 +10,15 @@ import torch
 from singer_core.render.clips import plan_clips
 from singer_core.render.seams import (
     cross_fade,
+    departure,
     hold_statistics,
     rest_before,
     shared_noise_rows,
+    steadied,
     towards_portrait,
 )
+from singer_core.render.song import render_song
+from singer_core.settings import OFFICIAL
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -120,3 +124,48 @@ def test_carried_frames_lead_to_the_portrait():
     assert towards_portrait(frames, portrait, 1.0)[:, 0, 0, 0].tolist() == [0.25, 0.5, 0.75, 1.0]
     assert towards_portrait(frames, portrait, 0.5)[:, 0, 0, 0].tolist() == [0.125, 0.25, 0.375, 0.5]
     assert torch.equal(towards_portrait(frames, portrait, 0.0), frames)
+
+
+def test_frames_depart_by_their_colours_in_deviations_and_by_halves_of_sharpness():
+    portrait, where = draw(4, 8, 8), torch.ones(8, 8)
+    deviation = moments(portrait[None])[1].norm()
+    assert departure(portrait.expand(2, -1, -1, -1), portrait) < 1e-5
+    cast = torch.tensor([0.6, 0, -0.8, 0]).view(4, 1, 1) * deviation
+    assert departure((portrait + 0.7 * cast)[None], portrait) == pytest.approx(0.7, rel=1e-4)
+    assert departure(portrait[None] / 4, portrait) == pytest.approx(2, abs=0.01)
+    assert departure(portrait[None] * 2, portrait) == pytest.approx(1, abs=0.01)
+    where[5:] = 0
+    open_mouth = portrait[None].clone()
+    open_mouth[:, :, 6:] = 9
+    assert departure(open_mouth, portrait, where) < 1e-5 < departure(open_mouth, portrait)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda shown: shown + 0.2,
+        lambda shown: shown * 0.8,
+        lambda shown: shown + 0.4 * draw(4, 8, 8, seed=2),
+    ],
+    ids=["cast", "blur", "noise"],
+)
+def test_a_network_that_takes_its_mistakes_for_the_truth_is_led_back_to_the_portrait(spoil, caplog):
+    """It makes what it is shown a little worse, clip by clip, until one ends beyond the bound."""
+    portrait, options = draw(4, 8, 8), OFFICIAL.but(clip_frames=4)
+
+    def sample(_clip, carried):
+        return spoil(portrait if carried is None else carried[-1]).expand(4, -1, -1, -1)
+
+    def ends(beyond):
+        clips = render_song(
+            range(80), options, sample, lambda last, rest: steadied(last, portrait, 0, rest, beyond)
+        )
+        return [departure(done.latents[-1:], portrait) for done in clips]
+
+    free = ends(0.0)
+    assert free[-1] > 2 and not caplog.records
+    held = ends(0.5)
+    first_beyond = next(end for end in free if end > 0.5)
+    assert max(held) == first_beyond and max(held[-4:]) >= 0.5
+    assert all(after == free[0] for before, after in itertools.pairwise(held) if before > 0.5)
+    assert caplog.messages[0].startswith(f"A clip ended {first_beyond:.2f} from the portrait")
