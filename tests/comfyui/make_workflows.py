@@ -75,6 +75,7 @@ def quickstart() -> Prompt:
             latent_image=["3", 2],
             overlap=2,
             reanchor=1.0,
+            restart_beyond=0.5,
             preview_vae=["1", 1],
             preview_audio=["1", 3],
         ),
