@@ -24,7 +24,7 @@ from torch import Tensor
 
 from .clips import Clip
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 REST_FRAMES = 4  # frames on either side of a boundary that must be silent
 
@@ -135,7 +135,7 @@ def steadied(
     where       as in `hold_statistics`
     """
     if beyond and not (far := departure(frames, portrait, where)) <= beyond:
-        log.warning(
+        logger.warning(
             "A clip ended %.2f from the portrait (`restart_beyond`): the next begins there again.", far
         )
         return portrait[None].to(frames).expand_as(frames)
