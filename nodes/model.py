@@ -284,15 +284,15 @@ def condition_run(
     for cond, branch in found:
         song: SongConditions = cond[SONG]
         if id(song) not in made:
+            words = framing_warning(guider.model_patcher.model.architecture, song.portrait)
+            if words and song.start == 0:
+                logger.warning("SINGER: %s", words)
             made[id(song)] = _make(guider, song, noise, guided)
         cond["model_conds"] = {**cond["model_conds"], **_conds(made[id(song)], branch)}
     first = any(cond[SONG].start == 0 for cond, _ in found)  # of a song's clips
     scales = (guider.cfg, getattr(guider, "reference_scale", guider.cfg))
     made_for = guider.model_patcher.model.distilled_steps
     if first and (words := distilled_warning(made_for, len(sigmas) - 1, scales != (1.0, 1.0))):
-        logger.warning("SINGER: %s", words)
-    words = framing_warning(guider.model_patcher.model.architecture, song.portrait)
-    if first and words:
         logger.warning("SINGER: %s", words)
     return executor(guider, sigmas, extra_args, callback, noise, *rest, **named)
 

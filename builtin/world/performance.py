@@ -201,10 +201,8 @@ def _motion(song: Song, times: Floats) -> Motion:
     a melody is too fine for the energies that the network hears.
     """
     curves = song.curves
-    before = times - LAG / 2
-    loud = np.interp(before, curves.times, _lagged(curves.effort * curves.sung))
-    colour = _lagged((curves.spread - curves.rounding) * curves.sung)
-    sway = SWAY * np.interp(before, curves.times, colour)
+    loud = _lagged(curves.effort * curves.sung, curves.times, times)
+    sway = SWAY * _lagged((curves.spread - curves.rounding) * curves.sung, curves.times, times)
     return Motion(
         opening=curves.at("opening", times),
         rounding=curves.at("rounding", times),
@@ -221,11 +219,11 @@ def _motion(song: Song, times: Floats) -> Motion:
     )
 
 
-def _lagged(curve: Floats) -> Floats:
-    """The curve over `LAG`, so that the body answers slower than the mouth."""
+def _lagged(curve: Floats, at: Floats, times: Floats) -> Floats:
+    """Means over `LAG` before `times` of a curve known `at` others: bodies answer slower than mouths."""
     from .articulation import smooth
 
-    return smooth(curve, LAG)
+    return np.interp(times - LAG / 2, at, smooth(curve, LAG))
 
 
 def _blinks(song: Song, times: Floats) -> Floats:

@@ -40,7 +40,8 @@ class PortraitWarp(nn.Module):
 def moved(picture: Tensor, field: Tensor) -> Tensor:
     """Pictures (n, 3, H, W), each pixel fetched from where the field (n, FIELD, h, w) says.
 
-    Bicubic, which keeps a moved face sharp; Apple's devices sample bilinearly alone.
+    Bicubic, which keeps a moved face sharp; bilinear on Apple's devices, where older torch has no
+    other.
     """
     height, width = picture.shape[-2:]
     across, down = F.interpolate(F.pixel_shuffle(field, CELLS), (height, width), mode="bilinear").unbind(1)

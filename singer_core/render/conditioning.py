@@ -14,7 +14,7 @@ from ..network.adapter import SingerAdapter, audio_windows
 from ..network.architecture import Architecture
 from ..network.conditions import AudioTokens, ClipConditions, ReferenceFeatures
 from ..portrait.identity import identity_for
-from ..portrait.portrait import Portrait
+from ..portrait.portrait import MARGIN, Portrait
 from ..settings import SingerOptions
 from .clips import Clip
 from .sampler import branches_for
@@ -106,7 +106,7 @@ def framing_warning(architecture: Architecture, portrait: Portrait) -> str | Non
     return (
         f"the face is {right:+.0%} right and {down:+.0%} down of the middle, its box {share:.0%} of the "
         "picture; this model learnt faces in the middle, of 67 %, and sings others badly. Set `crop` to "
-        "exact and `margin` to 0.4."
+        f"exact and `margin` to {MARGIN}."
     )
 
 

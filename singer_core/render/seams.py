@@ -8,7 +8,7 @@ as pictures (k, 3, H, W); "the portrait" is the portrait's latents or picture of
     hold_statistics     colour and contrast of carried frames                         hold_colours
     rest_before, towards_portrait   start afresh where the voice rests                reanchor
     departure           start afresh where a clip went astray                         restart_beyond
-    steadied            the three things that are done to carried frames
+    steadied            all of it that is done to carried frames
     Held                frames that are known already                              takes
 """
 
@@ -127,7 +127,9 @@ def steadied(
     beyond: float = 0.0,
     where: Tensor | None = None,
 ) -> Tensor:
-    """Carried frames (k, c, h, w) as the next clip is shown them: `hold_statistics`, then `towards_portrait`.
+    """Carried frames (k, c, h, w) as the next clip is shown them.
+
+    The portrait where they went astray; else by `hold_statistics`, then `towards_portrait`.
 
     portrait    (c, h, w)
     hold, rest  0 to 1: how far colours are brought to the portrait's, how far the portrait takes their place
