@@ -298,7 +298,8 @@ WORKFLOWS = {
             "Your picture: `Load Image` into `image` of `Load SINGER Demo`; a face from the front, mouth "
             "closed, with room around it. Your song: `Load Audio` into `audio` of the folded node.",
             "It sings drawn faces and photographs, 192 x 192 pixels, in one step without guidance. 5 s of "
-            "song took 8 seconds of one x86 core, without a GPU, and 1.0 GB of memory, most of it ComfyUI's.",
+            "song took 10 seconds of one x86 core, without a GPU, and 1.1 GB of memory, most of it "
+            "ComfyUI's.",
             "Open the folded node (double-click its frame) to see the stages. Larger pictures: 03_full_song.",
         ),
         folded=("7", "4", "6", "5", "3", "2"),
