@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .. import constants
-from .warp import FIELD
+from .warp import MOTION
 
 LocatorInput = Literal["face", "portrait"]
 CarriedInput = Literal["always", "with_portrait"]
@@ -89,7 +89,7 @@ class Architecture:
 
     @property
     def output_channels(self) -> int:
-        return self.latent_channels + (FIELD if self.predicts == "motion" else 0)
+        return self.latent_channels + (MOTION if self.predicts == "motion" else 0)
 
     @property
     def frame_features(self) -> int:

@@ -1,8 +1,9 @@
 """Frames as the portrait, moved, and what it lacks: the output of a network that predicts "motion".
 
-The portrait's picture is moved by a field of ways, as in Siarohin et al. 2019 ("First order motion model for
-image animation"), and the network adds what no movement brings: an open mouth, a closed eye. A small network
-learns where things go in hundreds of steps, and faces keep what it could not draw itself (docs/builtin.md).
+The portrait's picture is moved by a field of ways and painted over where something comes to light that it
+does not show, such as the inside of a mouth (cf. Siarohin et al. 2019, "First order motion model for image
+animation", and its occlusion map); details are added to the latents. A small network learns where things go in
+hundreds of steps, and faces keep what it could not draw itself (docs/builtin.md).
 """
 
 from __future__ import annotations
@@ -11,11 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import constants
 from .patches import PatchAutoencoder
 
-CELLS = 2  # of the field, along a latent pixel
+CELLS = 2  # of the field and of the paint, along a latent pixel
 FIELD = 2 * CELLS**2  # channels: x of all cells, then y
 REACH = 3.0  # pixels from where an output of 1 fetches
+COVER_CELLS = 4
+COVER = COVER_CELLS**2
+PAINT = 3 * CELLS**2
+MOTION = FIELD + COVER + PAINT
 
 
 class PortraitWarp(nn.Module):
@@ -29,12 +35,21 @@ class PortraitWarp(nn.Module):
         """Latents of the frames, (n, c, h, w).
 
         portrait  (k, c, h, w) latents; each is of n / k frames that follow one another
-        output    (n, c + FIELD, h, w): change of the latents, field of ways
+        output    (n, c + MOTION, h, w): change of the latents, field of ways, how much paint covers (0 to 1,
+                  what is beyond counts as these), its colours
         """
-        change, field = output.split([portrait.shape[1], FIELD], dim=1)
+        change, field, cover, paint = output.split([portrait.shape[1], FIELD, COVER, PAINT], dim=1)
         dtype = self.patches.encoder.weight.dtype
-        picture = self.patches.decode(portrait.to(dtype)).repeat_interleave(len(output) // len(portrait), 0)
-        return self.patches.encode(moved(picture.float(), field.float()).to(dtype)).to(change) + change
+        still = self.patches.decode(portrait.to(dtype)).repeat_interleave(len(output) // len(portrait), 0)
+        picture = moved(still.float(), field.float())
+        picture = picture.lerp(spread(paint.float(), CELLS), spread(cover.float(), COVER_CELLS).clamp(0, 1))
+        return self.patches.encode(picture.to(dtype)).to(change) + change
+
+
+def spread(cells: Tensor, count: int) -> Tensor:
+    """Values of `count` x `count` cells of a latent pixel, (n, count**2 c, h, w) -> (n, c, H, W)."""
+    stride = constants.VAE_STRIDE // count
+    return F.interpolate(F.pixel_shuffle(cells, count), scale_factor=stride, mode="bilinear")
 
 
 def moved(picture: Tensor, field: Tensor) -> Tensor:
@@ -44,7 +59,7 @@ def moved(picture: Tensor, field: Tensor) -> Tensor:
     other.
     """
     height, width = picture.shape[-2:]
-    across, down = F.interpolate(F.pixel_shuffle(field, CELLS), (height, width), mode="bilinear").unbind(1)
+    across, down = spread(field, CELLS).unbind(1)
     ways = torch.stack([across * (2 * REACH / width), down * (2 * REACH / height)], dim=-1)
     here = torch.eye(2, 3, device=picture.device).expand(len(picture), 2, 3)
     grid = F.affine_grid(here, list(picture.shape), align_corners=False) + ways

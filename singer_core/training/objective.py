@@ -138,9 +138,10 @@ class Objective:
         return self.weighted(error, snr, batch.lips) + self._astray(field, batch, draws)
 
     def _astray(self, field: Tensor, batch: Sample, draws: Draws) -> Tensor:
-        """How far the field (b, f, c, h, w) is from the ways, where they are known and the portrait seen."""
+        """How far the motion (b, f, c, h, w) is from what is known of it, where the portrait is seen."""
         weight, ways = self.config.ways_weight, batch.ways
-        if not weight or field.shape != ways.shape:
+        field = field[:, :, : ways.shape[2]]
+        if not weight or not field.numel():
             return field.new_zeros(())
         known = ways.isfinite() & ~draws.no_reference.view(-1, 1, 1, 1, 1)
         error = (field.float() - ways).where(known, 0).square()  # NaN would reach the gradient of a square
@@ -181,7 +182,7 @@ def predict(
 def predictions(
     network: SingerNetwork, config: TrainConfig, batch: Sample, draws: Draws, noisy: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """v, and the field of ways (b, f, c, h, w) of a network that predicts motion, of others without channels.
+    """v, and the motion (b, f, c, h, w) of a network that predicts motion, of others without channels.
 
     Samples that are trained as the same guidance branch run together.
     """
