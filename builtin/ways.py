@@ -1,4 +1,4 @@
-"""From where in the portrait's picture each part of a frame comes, and where a mouth is open, from landmarks."""
+"""What landmarks tell of a frame: where in the portrait each part comes from, where its mouth is open."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ class ClipConditions:
         return self._to_who_sees(self.face.expand(len(self.audio.tokens), -1, -1, -1))
 
     def velocity(self, warp: PortraitWarp, output: Tensor, noisy: Tensor, timestep: Tensor | float) -> Tensor:
-        """v of the frames, from the output ((branch b f), c + MOTION, h, w) of a network that predicts motion.
+        """v of the frames, from ((branch b f), c + MOTION, h, w) of a network that predicts motion.
 
         noisy  the latents that it was shown, for every branch or the same for all
         """

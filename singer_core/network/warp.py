@@ -2,8 +2,8 @@
 
 The portrait's picture is moved by a field of ways and painted over where something comes to light that it
 does not show, such as the inside of a mouth (cf. Siarohin et al. 2019, "First order motion model for image
-animation", and its occlusion map); details are added to the latents. A small network learns where things go in
-hundreds of steps, and faces keep what it could not draw itself (docs/builtin.md).
+animation", and its occlusion map); details are added to the latents. A small network learns where things go
+in hundreds of steps, and faces keep what it could not draw itself (docs/builtin.md).
 """
 
 from __future__ import annotations
