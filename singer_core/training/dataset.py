@@ -77,7 +77,7 @@ class Sample(Batch):
     shown      1|3 H W    input of the face locator: face box, or the portrait in [-1, 1]
     identity   e
     lips       f h w      1 in every frame's lip box, 0 elsewhere
-    ways       f c h w    true field of `network/warp.py`, NaN where unknown; no channels without `ways`
+    ways       f c h w    first channels of the motion, NaN where unknown; no channels without `ways`
     grey       4 h w      latents of a grey picture
     """
 
