@@ -32,6 +32,7 @@ from singer_core.weights import save_weights
 from .faces import Faces
 from .ways import ways
 from .world import Identity, Performance, Show, Song
+from .world.landmarks import LEFT_LIDS, RIGHT_LIDS
 
 if TYPE_CHECKING:
     from singer_core.network.autoencoder import Autoencoder  # processes that only draw need no diffusers
@@ -178,7 +179,7 @@ def _drawings(world: DataSet, indices: list[int], jobs: int) -> Iterator[Tensors
 
 
 def depicted(show: Show, moments: Iterable[int]) -> Tensors:
-    """Pictures (s, 3, H, W) uint8 and boxes (s, 2, 4) of some frames."""
+    """Pictures (s, 3, H, W) uint8 and boxes (s, 4, 4) of some frames."""
     moments = list(moments)
     pictures = np.stack([show.frame(i) for i in moments])
     boxes = np.stack([face_boxes(show.landmarks(i)) for i in moments])
@@ -204,6 +205,7 @@ def song_features(song: Song, world: DrawnWorld, vocals: bool = False) -> AudioF
 
 
 def face_boxes(landmarks: np.ndarray) -> np.ndarray:
-    """Bounding boxes of silhouette and lips, (2, 4) int16, of points (478, 2)."""
+    """Bounding boxes of silhouette, lips and eyes, (4, 4) int16, of points (478, 2)."""
     face = FaceLandmarks(torch.from_numpy(landmarks))
-    return np.array([bounding_box(face.silhouette), bounding_box(face.lips)], np.int16)
+    eyes = [landmarks[[*upper, *lower]] for upper, lower in (LEFT_LIDS, RIGHT_LIDS)]
+    return np.array([bounding_box(part) for part in (face.silhouette, face.lips, *eyes)], np.int16)

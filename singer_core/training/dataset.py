@@ -5,7 +5,8 @@ s frames in the order of time. For stage 1, which learns from pairs of pictures,
 without a song: no `features`, and as frames two or more poses in any order.
     latents     (s, 4, h, w)  float16, scaled for the UNet
     features    (s, l, d)     float16 audio features; not needed for stage 1
-    boxes       (s, 2, 4)     int16 bounding boxes of silhouette and lips: left, top, right, bottom in pixels
+    boxes       (s, 2, 4)     int16 bounding boxes of silhouette and lips: left, top, right, bottom in pixels;
+                              behind them more, such as the eyes', that weigh as the lips do
     thumbnails  (s, 3, h, w)  uint8, the picture at the size of the latents
     identity    (e,)          face embedding; without it the colours of the reference picture stand in
     grey        (4, h, w)     latents of a grey picture, the authors' empty frame
@@ -76,7 +77,7 @@ class Sample(Batch):
     masks      3 n        one a level, level 0 first: full, face, lip
     shown      1|3 H W    input of the face locator: face box, or the portrait in [-1, 1]
     identity   e
-    lips       f h w      1 in every frame's lip box, 0 elsewhere
+    lips       f h w      1 in every frame's lip box, and boxes behind it, 0 elsewhere
     ways       f c h w    first channels of the motion, NaN where unknown; no channels without `ways`
     grey       4 h w      latents of a grey picture
     """
@@ -182,7 +183,7 @@ class ClipDataset:
             ways = _ways(file, slice(start, stop), near.shape[2:])
             picture = _picture(file, item, portrait)
         size = (near.shape[2] * constants.VAE_STRIDE, near.shape[3] * constants.VAE_STRIDE)
-        seen = boxes if self.rule == "union" else boxes[portrait : portrait + 1]
+        seen = boxes[:, :2] if self.rule == "union" else boxes[portrait : portrait + 1, :2]
         masks, region = own_masks or self._masks(seen, size)
         return Sample(
             latents=near[self.carried :],
@@ -244,12 +245,13 @@ def _picture(file: Any, item: Item, portrait: int) -> Tensor | None:
 
 
 def lip_boxes(boxes: np.ndarray, size: tuple[int, int] | torch.Size) -> Tensor:
-    """(f, h, w): 1 where a latent pixel touches the frame's lip box (half a pixel wider), 0 elsewhere."""
+    """(f, h, w): 1 where a latent pixel touches boxes behind a frame's first (half a pixel wider), else 0."""
     maps = torch.zeros(len(boxes), *size)
-    for row, box in zip(maps, boxes[:, 1].astype(float) / constants.VAE_STRIDE, strict=True):
-        left, top = np.floor(box[:2] - 0.5).astype(int).clip(0)
-        right, bottom = np.ceil(box[2:] + 0.5).astype(int)
-        row[top:bottom, left:right] = 1
+    for row, regions in zip(maps, boxes[:, 1:].astype(float) / constants.VAE_STRIDE, strict=True):
+        for box in regions:
+            left, top = np.floor(box[:2] - 0.5).astype(int).clip(0)
+            right, bottom = np.ceil(box[2:] + 0.5).astype(int)
+            row[top:bottom, left:right] = 1
     return maps
 
 

@@ -59,7 +59,7 @@ def test_people_come_in_several_poses_without_a_song(faces: Faces, vae: Autoenco
     ]
     for path in tmp_path.glob("*.safetensors"):
         item = load_file(path)
-        assert item["latents"].shape == (3, 4, 8, 8) and item["boxes"].shape == (3, 2, 4)
+        assert item["latents"].shape == (3, 4, 8, 8) and item["boxes"].shape == (3, 4, 4)
         assert item["portraits"].shape == (2, 3, 64, 64) and item["portrait_frames"].tolist() == [0, 1]
         assert "features" not in item and "opening" not in item
         assert (item["latents"][0] != item["latents"][1]).any()
