@@ -94,6 +94,7 @@ class TrainConfig:
     reference_dropout: float = chance(0.05, "Chance that a sample goes without portrait.")
     audio_dropout: float = chance(0.05, "Chance that it goes without song.")
     locator_dropout: float = chance(0.0, "Chance that the face locator is shown nothing.")
+    beginnings: float = chance(0.0, "Chance that a clip begins its performance, behind the portrait.")
     start_dropout: float = chance(
         0.05, "Chance that a clip is the first: the portrait stands in for carried frames."
     )

@@ -122,6 +122,7 @@ class ClipDataset:
 
     frames, carried  of a clip, and before it; of a pair 1 and 0
     locator_input    what the face locator is shown; for "portrait" the performances hold pictures
+    beginnings       chance that a clip begins its performance: what is carried into it is the portrait
     same_pose        for pairs: the chance that the portrait is the very picture to be learnt, else it shows
                      another pose; None for clips
     Raises FileNotFoundError for a missing or empty folder, ValueError where no performance is long enough,
@@ -136,8 +137,10 @@ class ClipDataset:
         rule: MaskRule = "reference",
         locator_input: LocatorInput = "face",
         same_pose: float | None = None,
+        beginnings: float = 0.0,
     ) -> None:
-        self.frames, self.carried, self.rule, self.same_pose = frames, carried, rule, same_pose
+        self.frames, self.carried, self.rule = frames, carried, rule
+        self.same_pose, self.beginnings = same_pose, beginnings
         pictures, songs = locator_input == "portrait", same_pose is None
         found = [_item(path, pictures, songs) for path in item_paths(folder)]
         self.items = [item for item in found if item.frames >= frames + carried]
@@ -156,6 +159,8 @@ class ClipDataset:
         if self.same_pose is not None:
             return self.pair(item, generator)
         start = self.carried + _random(item.frames - self.frames - self.carried + 1, generator)
+        if float(torch.rand((), generator=generator)) < self.beginnings:
+            start = 0
         portrait = _random(len(item.portraits) or item.frames, generator)
         return self.clip(item, start, item.portraits[portrait] if item.portraits else portrait)
 
@@ -168,11 +173,15 @@ class ClipDataset:
         return self.clip(item, portrait if same or not others else _choice(others, generator), portrait)
 
     def clip(self, item: Item, start: int, portrait: int) -> Sample:
-        """The clip that starts at frame `start`, with frame `portrait` as the reference."""
-        stop, first = start + self.frames, start - self.carried
+        """The clip that starts at frame `start`, with frame `portrait` as the reference.
+
+        At 0 the portrait stands still before it, as at the beginning of a song.
+        """
+        stop, first = start + self.frames, max(start - self.carried, 0)
         with safe_open(item.path, framework="pt") as file:
             latents = file.get_slice("latents")
             near = latents[first:stop].float()
+            before, near = near[: -self.frames], near[-self.frames :]
             reference = latents[portrait : portrait + 1][0].float()
             windows = self._windows(file, start, stop)
             boxes = file.get_tensor("boxes").numpy()
@@ -186,9 +195,9 @@ class ClipDataset:
         seen = boxes[:, :2] if self.rule == "union" else boxes[portrait : portrait + 1, :2]
         masks, region = own_masks or self._masks(seen, size)
         return Sample(
-            latents=near[self.carried :],
+            latents=near,
             reference=reference,
-            carried=near[: self.carried],
+            carried=before if len(before) else reference.expand(self.carried, *reference.shape),
             windows=windows,
             masks=masks,
             shown=region[None] if picture is None else picture,

@@ -82,6 +82,7 @@ class Trainer:
             rule="union" if config.recipe == "authors" else "reference",
             locator_input=self.network.architecture.locator_input,
             same_pose=None if clip else config.same_pose,
+            beginnings=config.beginnings,
         )
         self._check_data()
         objective = Distillation(config, teacher_of(self.network, config)) if distilled else Objective(config)

@@ -235,3 +235,18 @@ def test_known_ways_of_the_portrait_weigh_in_the_loss(tmp_path):
     weighed(trainer.network, batch, seen).backward()
     gradients = [parameter.grad for parameter in trainer.trained.values() if parameter.grad is not None]
     assert gradients and all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_clips_begin_their_performance_for_the_share_that_is_asked_for(tmp_path):
+    folder = write_clips(tmp_path / "data")
+    begun = 0
+    for number in range(60):
+        clip = ClipDataset(folder, 4, 2, beginnings=0.5).sample(seeded("clip", number))
+        begun += torch.equal(clip.carried, clip.reference.expand_as(clip.carried))
+    assert begun / 60 == pytest.approx(0.5, abs=0.2)
+    data = ClipDataset(folder, 4, 2)
+    whole = load_file(data.items[0].path)["latents"].float()
+    torch.testing.assert_close(data.clip(data.items[0], 0, 3).latents, whole[:4])
+    later = data.clip(data.items[0], 5, 3)
+    torch.testing.assert_close(later.latents, whole[5:9])
+    torch.testing.assert_close(later.carried, whole[3:5])
