@@ -51,7 +51,7 @@ class Architecture:
     latent_channels  of the VAE: SD1.5's 4, or more
     locator_input  what the face locator is shown: the box of the "face", or the "portrait" itself
     carried_input  branches that see the carried frames: all, as the authors', or those that see the portrait
-    predicts       v of the "frame", or its "motion": how the portrait moves and what it lacks then (warp.py);
+    predicts       v of the "frame", or its "motion": how the portrait moves and is painted over (warp.py);
                    a small network need not learn to copy or pass on noise
     msm_kernel     shape (D, c, E, H, W) of the MSM's buffer; None for Hallo, which has no MSM
     sfm_width      width the SFM's gate mixes over; None for Hallo

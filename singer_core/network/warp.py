@@ -1,9 +1,9 @@
-"""Frames as the portrait, moved, and what it lacks: the output of a network that predicts "motion".
+"""Frames as the portrait, moved and painted over: the output of a network that predicts "motion".
 
-The portrait's picture is moved by a field of ways and painted over where something comes to light that it
-does not show, such as the inside of a mouth (cf. Siarohin et al. 2019, "First order motion model for image
-animation", and its occlusion map); details are added to the latents. A small network learns where things go
-in hundreds of steps, and faces keep what it could not draw itself (docs/builtin.md).
+The portrait's picture is moved by a field of ways and covered with paint where something comes to light that
+it does not show, such as the inside of a mouth (cf. Siarohin et al. 2019, "First order motion model for image
+animation", and its occlusion map). A small network learns where things go in hundreds of steps, faces keep
+what it could not draw itself, and what is not covered stays free of its faults (docs/builtin.md).
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from torch import Tensor, nn
 from .. import constants
 from .patches import PatchAutoencoder
 
-CELLS = 2  # of the field and of the paint, along a latent pixel
+CELLS = 2  # of the field, along a latent pixel
 FIELD = 2 * CELLS**2  # channels: x of all cells, then y
 REACH = 3.0  # pixels from where an output of 1 fetches
 COVER_CELLS = 4
 COVER = COVER_CELLS**2
-PAINT = 3 * CELLS**2
-MOTION = FIELD + COVER + PAINT
+MOTION = FIELD + COVER
 
 
 class PortraitWarp(nn.Module):
@@ -35,15 +34,15 @@ class PortraitWarp(nn.Module):
         """Latents of the frames, (n, c, h, w).
 
         portrait  (k, c, h, w) latents; each is of n / k frames that follow one another
-        output    (n, c + MOTION, h, w): change of the latents, field of ways, how much paint covers (0 to 1,
-                  what is beyond counts as these), its colours
+        output    (n, c + MOTION, h, w): latents of the paint, field of ways, cover, whose values beyond 0
+                  and 1 count as these
         """
-        change, field, cover, paint = output.split([portrait.shape[1], FIELD, COVER, PAINT], dim=1)
+        paint, field, cover = output.split([portrait.shape[1], FIELD, COVER], dim=1)
         dtype = self.patches.encoder.weight.dtype
-        still = self.patches.decode(portrait.to(dtype)).repeat_interleave(len(output) // len(portrait), 0)
-        picture = moved(still.float(), field.float())
-        picture = picture.lerp(spread(paint.float(), CELLS), spread(cover.float(), COVER_CELLS).clamp(0, 1))
-        return self.patches.encode(picture.to(dtype)).to(change) + change
+        still, painted = (self.patches.decode(latents.to(dtype)).float() for latents in (portrait, paint))
+        picture = moved(still.repeat_interleave(len(output) // len(portrait), 0), field.float())
+        picture = picture.lerp(painted, spread(cover.float(), COVER_CELLS).clamp(0, 1))
+        return self.patches.encode(picture.to(dtype)).to(output)
 
 
 def spread(cells: Tensor, count: int) -> Tensor:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from singer_core.network.backbone import SingerNetwork
 from singer_core.network.conditions import CONDITIONAL, UNCONDITIONAL, ReferenceFeatures
-from singer_core.network.warp import FIELD
+from singer_core.network.warp import MOTION
 from singer_core.training.checkpoints import AVERAGE, NETWORK
 from singer_core.training.config import Rates, from_mapping
 from singer_core.training.dataset import ClipDataset
@@ -220,7 +220,7 @@ def test_known_ways_of_the_portrait_weigh_in_the_loss(tmp_path):
     for path in data.glob("*.safetensors"):
         tensors = load_file(path)
         length, _, *size = tensors["latents"].shape
-        ways = torch.full((length, FIELD, *size), 0.5)
+        ways = torch.full((length, MOTION, *size), 0.5)
         ways[:, :, : size[0] // 2] = torch.nan
         save_file({**tensors, "ways": ways.half()}, path)
     run = config(tmp_path, data=data, steps=1, architecture=dataclasses.replace(SMALL, predicts="motion"))
