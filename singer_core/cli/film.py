@@ -133,10 +133,13 @@ def plan_film(
 
 
 def canvas_of(film: Film, paste_back: bool) -> Canvas:
-    """How the frames of a film are shown: alone, or pasted back."""
-    from ..render.canvas import bare, pasted
+    """How the frames of a film are shown: pasted back, or alone; the small network's sharper than it is."""
+    from ..render.canvas import bare, pasted, sharpened
 
-    return pasted(film.portrait) if paste_back else bare(film.portrait.crop.size)
+    if paste_back:
+        return pasted(film.portrait)
+    moves = film.pipeline.network.architecture.predicts == "motion"
+    return sharpened(film.portrait) if moves else bare(film.portrait.crop.size)
 
 
 def write_films(

@@ -12,13 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.nn import functional as F
 
+from .detail import detailed, scaled
 from .image import from_tensor, to_tensor
 from .masks import Box
-
-# local change of a frame up to which fine detail of the picture stays whole, and from which it is gone
-DETAIL_KEEP, DETAIL_DROP = 4 / 255, 16 / 255
 
 
 @dataclass(frozen=True)
@@ -125,8 +122,8 @@ class PasteBack:
     feather       width of the border band in which picture and frame mix, in shorter sides of the crop,
                   0 to 0.5. Sides of the crop on the edge of the picture have no band
     colour_match  0 to 1: how much of the frame's mean colour offset in the border band is taken out
-    detail        where a frame shows what the crop showed, keep what the crop lost to the network's
-                  resolution: an unchanged crop gives the picture back; moving parts are as sharp as the frame
+    detail        where a frame shows what the crop showed, there or moved, show it as sharp as the picture:
+                  an unchanged crop gives the picture back; an open mouth is as sharp as the frame
 
     Raises ValueError for another shape or range of options.
     """
@@ -161,13 +158,8 @@ class PasteBack:
         frame = frame.detach().cpu().float()
         offset = ((self._crop - frame) * self._band).sum(dim=(1, 2)) / self._band.sum().clamp_min(1e-6)
         frame = frame + self.colour_match * offset[:, None, None]
-        patch = _scale(frame, self.transform.cut_size)
-        if self.detail:
-            change = _scale(
-                _smooth((frame - self._crop).abs().amax(dim=0, keepdim=True)), self.transform.cut_size
-            )
-            kept = ((DETAIL_DROP - change) / (DETAIL_DROP - DETAIL_KEEP)).clamp(0, 1)
-            patch = patch + kept * self._lost
+        size = self.transform.cut_size
+        patch = detailed(frame, self._crop, self._cut) if self.detail else scaled(frame, size)
         result = self.original.clone().float()
         rows, columns, inner_rows, inner_columns = self._overlap
         patch, weight = patch[:, inner_rows, inner_columns], self._weight[inner_rows, inner_columns]
@@ -187,11 +179,6 @@ class PasteBack:
         return to_tensor(from_tensor(self._cut).resize((W, H), Image.Resampling.BILINEAR))
 
     @cached_property
-    def _lost(self) -> torch.Tensor:
-        """(3, h, w) what scaling to the network's size and back loses."""
-        return self._cut - _scale(self._crop, self.transform.cut_size)
-
-    @cached_property
     def _weight(self) -> torch.Tensor:
         """(h, w) share of the frame: 0 on the crop's border, 1 behind the band."""
         h, w = self.transform.cut_size
@@ -203,7 +190,7 @@ class PasteBack:
     @cached_property
     def _band(self) -> torch.Tensor:
         """(1, H, W) where colours of frame and picture are compared: the border band, else everywhere."""
-        weight = _scale(self._weight[None], self.transform.size)
+        weight = scaled(self._weight[None], self.transform.size)
         band = (weight < 1).float()
         return band if band.any() else torch.ones_like(band)
 
@@ -247,15 +234,3 @@ def _ramp(length: int, width: float, low: bool, high: bool) -> torch.Tensor:
         distance = torch.minimum(distance, length - position)
     t = (distance / max(width, 0.5)).clamp(0, 1)
     return t * t * (3 - 2 * t)
-
-
-def _scale(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """(c, H, W) -> (c, *size), linear with antialiasing."""
-    return F.interpolate(pixels[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]
-
-
-def _smooth(change: torch.Tensor, width: int = 9) -> torch.Tensor:
-    """(1, H, W) box mean, so that single noisy pixels do not switch the detail on and off."""
-    half = width // 2
-    rows = F.avg_pool2d(change[None], (width, 1), stride=1, padding=(half, 0), count_include_pad=False)
-    return F.avg_pool2d(rows, (1, width), stride=1, padding=(0, half), count_include_pad=False)[0]

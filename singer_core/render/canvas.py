@@ -13,13 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..portrait.crop import PasteBack
+from ..portrait.crop import CropTransform, PasteBack, whole
+from ..portrait.image import from_tensor, to_tensor
 from ..portrait.portrait import Portrait
 
 logger = logging.getLogger(__name__)
 
 Size = tuple[int, int]  # (H, W)
 
+FINE = 512  # pixels of a crop's shorter side where it is shown sharper than it was rendered
 BAND = 0.1  # width in which two singers of one picture mix, in distances between their faces
 
 
@@ -40,6 +42,16 @@ class Canvas:
 def bare(size: Size) -> Canvas:
     """The crop as it is rendered."""
     return Canvas(size, 1, lambda frames: frames[0])
+
+
+def sharpened(portrait: Portrait) -> Canvas:
+    """The crop at `FINE` pixels, what the picture shows of it as sharp as there."""
+    crop = portrait.crop
+    height, width = (2 * round(side * FINE / min(crop.size) / 2) for side in crop.size)
+    fine = CropTransform(crop.box, (height, width), crop.original_size)
+    picture = to_tensor(fine.apply(from_tensor(_original(portrait))))
+    paste = PasteBack(picture, whole(fine.size, crop.size), colour_match=0.0)
+    return Canvas(fine.size, 1, lambda frames: paste(frames[0]))
 
 
 def pasted(portrait: Portrait) -> Canvas:
@@ -103,12 +115,16 @@ def in_one_picture(first: Portrait, second: Portrait) -> Canvas:
 
 
 def _paste(portrait: Portrait) -> PasteBack:
+    return PasteBack(_original(portrait), portrait.crop)
+
+
+def _original(portrait: Portrait) -> Tensor:
     if portrait.original is None:
         raise ValueError(
             "The portrait has no picture to be pasted back into. Prepare it with its original, or show the "
             "crop."
         )
-    return PasteBack(portrait.original, portrait.crop)
+    return portrait.original
 
 
 def _centre(portrait: Portrait) -> Tensor:

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from singer_core.portrait.crop import CropTransform, PasteBack
+from singer_core.portrait.image import from_tensor, to_tensor
 from singer_core.portrait.portrait import Portrait
-from singer_core.render.canvas import bare, capped, in_one_picture, pasted, side_by_side
+from singer_core.render.canvas import FINE, bare, capped, in_one_picture, pasted, sharpened, side_by_side
 
 H, W = 90, 200
 PICTURE = torch.rand(3, H, W, generator=torch.Generator().manual_seed(0))
@@ -36,6 +37,19 @@ def test_a_film_alone_is_bare_or_pasted():
     assert canvas.size == (64, 64) and torch.equal(canvas.compose([one]), one)
     canvas = pasted(portrait(20))
     assert canvas.size == (H, W) and torch.equal(canvas.compose([one]), alone(portrait(20), one))
+
+
+def test_a_small_crop_is_shown_as_sharp_as_its_picture():
+    """All of a smooth picture with a fine pattern, which a frame of 64 pixels cannot show."""
+    squares = torch.arange(FINE) // 3 % 2
+    picture = (squares[:, None] ^ squares).float().expand(3, FINE, FINE) * 0.2 + 0.4
+    whole = dataclasses.replace(portrait(0), crop=CropTransform((0, 0, FINE, FINE), (64, 64), (FINE, FINE)))
+    canvas = sharpened(dataclasses.replace(whole, original=picture))
+    seen = to_tensor(whole.crop.apply(from_tensor(picture)))
+    assert canvas.size == (FINE, FINE)
+    torch.testing.assert_close(canvas.compose([seen]), picture, atol=2 / 255, rtol=0)
+    with pytest.raises(ValueError, match="no picture"):
+        sharpened(dataclasses.replace(whole, original=None))
 
 
 def test_a_large_picture_is_scaled_to_its_longest_side_and_this_is_said(caplog):
