@@ -67,7 +67,7 @@ class SingerVideo(io.ComfyNode):
         longest_side: int = LONGEST_SIDE,
     ) -> io.NodeOutput:
         samples = latent["samples"]
-        canvas = capped(canvas_of(samples, vae, portrait), longest_side)
+        canvas = capped(canvas_of(samples, vae, portrait, longest_side), longest_side)
         rate, start = seen_at([latent], fps, audio_start)
         return shown(write_video([samples], canvas, vae, rate, crf, audio, start))
 
@@ -243,7 +243,9 @@ def decoded_at_once(vae: VAE, latents: Sequence[Tensor]) -> int:
     return max(1, min(int(DECODED_BYTES / (3 * 4 * pixels)), DECODED_FRAMES))
 
 
-def canvas_of(latents: Tensor, vae: VAE, portrait: Portrait | None, socket: str = "portrait") -> Canvas:
+def canvas_of(
+    latents: Tensor, vae: VAE, portrait: Portrait | None, longest: int = 0, socket: str = "portrait"
+) -> Canvas:
     """Frames as they are, or pasted back. Raises ValueError where the portrait has another size."""
     scale = vae.spacial_compression_decode()
     size = (latents.shape[-2] * scale, latents.shape[-1] * scale)
@@ -254,15 +256,15 @@ def canvas_of(latents: Tensor, vae: VAE, portrait: Portrait | None, socket: str 
             f"`{socket}` was prepared for {portrait.crop.size[1]} x {portrait.crop.size[0]} pixels, the "
             f"latents are {size[1]} x {size[0]}. Connect the portrait that was sampled, or none."
         )
-    return pasted(portrait)
+    return pasted(portrait, longest)
 
 
 def canvas_of_two(
     latents: Sequence[Tensor], vae: VAE, first: Portrait | None, second: Portrait | None
 ) -> Canvas:
     """Side by side, or back in the picture that both portraits are from."""
-    left = canvas_of(latents[0], vae, first, "first_portrait")
-    right = canvas_of(latents[1], vae, second, "second_portrait")
+    left = canvas_of(latents[0], vae, first, socket="first_portrait")
+    right = canvas_of(latents[1], vae, second, socket="second_portrait")
     if first is not None and second is not None and _of_one_picture(first, second):
         return in_one_picture(first, second)
     return side_by_side(left, right)

@@ -205,7 +205,7 @@ def _render(line: Line, processes: Processes, loaded: sing.Loaded) -> Record:
     record = {"line": line.number, "out": str(line.out), "process": processes.index, "stamp": line.stamp()}
     try:
         film, job = sing.prepare(line.job, loaded), line.job
-        write_films([film], canvas_of(film, job.how.paste_back), [job.song], job.video, job.how)
+        write_films([film], canvas_of(film, job.how), [job.song], job.video, job.how)
     except (ValueError, RuntimeError, OSError, ImportError) as error:
         print(f"singer: line {line.number}: {error}", file=sys.stderr)
         return {**record, "status": "failed", "error": str(error)}

@@ -128,4 +128,4 @@ def _canvas(given: Arguments, films: Sequence[Film]) -> Canvas:
     first, second = films
     if given.how.paste_back and _one_picture(given):
         return in_one_picture(first.portrait, second.portrait)
-    return side_by_side(*(canvas_of(film, given.how.paste_back) for film in films))
+    return side_by_side(*(canvas_of(film, given.how) for film in films))

@@ -132,12 +132,12 @@ def plan_film(
     return Film(pipeline, portrait, audio, weights, seed, takes, sections, folder)
 
 
-def canvas_of(film: Film, paste_back: bool) -> Canvas:
+def canvas_of(film: Film, how: RenderSettings) -> Canvas:
     """How the frames of a film are shown: pasted back, or alone; the small network's sharper than it is."""
     from ..render.canvas import bare, pasted, sharpened
 
-    if paste_back:
-        return pasted(film.portrait)
+    if how.paste_back:
+        return pasted(film.portrait, how.longest_side)
     moves = film.pipeline.network.architecture.predicts == "motion"
     return sharpened(film.portrait) if moves else bare(film.portrait.crop.size)
 

@@ -96,7 +96,7 @@ Arguments = Job
 
 def run(job: Job) -> int:
     film = prepare(job, Loaded())
-    write_films([film], canvas_of(film, job.how.paste_back), [job.song], job.video, job.how)
+    write_films([film], canvas_of(film, job.how), [job.song], job.video, job.how)
     return 0
 
 

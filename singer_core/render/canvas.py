@@ -54,28 +54,44 @@ def sharpened(portrait: Portrait) -> Canvas:
     return Canvas(fine.size, 1, lambda frames: paste(frames[0]))
 
 
-def pasted(portrait: Portrait) -> Canvas:
-    """The crop back in the picture that it was cut from."""
-    paste = _paste(portrait)
-    return Canvas(portrait.crop.original_size, 1, lambda frames: paste(frames[0]))
+def pasted(portrait: Portrait, longest: int = 0) -> Canvas:
+    """The crop back in the picture that it was cut from, scaled down as by `capped`."""
+    original, crop = _original(portrait), portrait.crop
+    size = _capped(crop.original_size, longest)
+    if size != crop.original_size:
+        original = _scaled(original, size)
+        down, across = (new / old for new, old in zip(size, crop.original_size, strict=True))
+        left, top, right, bottom = crop.box
+        box = round(left * across), round(top * down), round(right * across), round(bottom * down)
+        crop = CropTransform(box, crop.size, size)
+    paste = PasteBack(original, crop)
+    return Canvas(size, 1, lambda frames: paste(frames[0]))
 
 
 def capped(canvas: Canvas, longest: int) -> Canvas:
     """The same, scaled down where its longer side exceeds `longest`; 0 = no limit."""
-    scale = longest / max(canvas.size)
-    if not 0 < scale < 1:
+    size = _capped(canvas.size, longest)
+    if size == canvas.size:
         return canvas
-    height, width = (2 * max(round(side * scale / 2), 1) for side in canvas.size)
-    size = (*canvas.size[::-1], width, height)
+    return Canvas(size, canvas.films, lambda frames: _scaled(canvas.compose(frames), size))
+
+
+def _capped(size: Size, longest: int) -> Size:
+    scale = longest / max(size)
+    if not 0 < scale < 1:
+        return size
+    height, width = (2 * max(round(side * scale / 2), 1) for side in size)
     logger.warning(
-        "The video of %d x %d pixels is scaled to %d x %d; longest_side = 0 turns this off.", *size
+        "The video of %d x %d pixels is scaled to %d x %d; longest_side = 0 turns this off.",
+        *size[::-1],
+        width,
+        height,
     )
+    return height, width
 
-    def compose(frames: Sequence[Tensor]) -> Tensor:
-        picture = canvas.compose(frames)[None]
-        return F.interpolate(picture, (height, width), mode="bilinear", antialias=True)[0]
 
-    return Canvas((height, width), canvas.films, compose)
+def _scaled(picture: Tensor, size: Size) -> Tensor:
+    return F.interpolate(picture[None], size, mode="bilinear", antialias=True)[0]
 
 
 def side_by_side(left: Canvas, right: Canvas) -> Canvas:

@@ -79,7 +79,7 @@ def quickstart() -> Prompt:
             preview_vae=["1", 1],
             preview_audio=["1", 3],
         ),
-        "9": node("SingerVideo", latent=["8", 0], vae=["1", 1], audio=["1", 3]),
+        "9": node("SingerVideo", latent=["8", 0], vae=["1", 1], audio=["1", 3], portrait=["1", 2]),
         "10": saved("9", "singer_quickstart"),
     }
 

@@ -39,6 +39,14 @@ def test_a_film_alone_is_bare_or_pasted():
     assert canvas.size == (H, W) and torch.equal(canvas.compose([one]), alone(portrait(20), one))
 
 
+def test_a_large_picture_is_scaled_before_anything_is_pasted_into_it(caplog):
+    whole = portrait(20, side=60)
+    small = pasted(whole, longest=W // 2)
+    assert small.size == (44, 100) and "is scaled to 100 x 44" in caplog.text
+    late = capped(pasted(whole), W // 2)
+    assert (small.compose([frame(1)]) - late.compose([frame(1)])).abs().mean() < 0.04
+
+
 def test_a_small_crop_is_shown_as_sharp_as_its_picture():
     """All of a smooth picture with a fine pattern, which a frame of 64 pixels cannot show."""
     squares = torch.arange(FINE) // 3 % 2
