@@ -74,7 +74,8 @@ class MultiScaleSpectralModule(nn.Module):
         if tuple(size) == tuple(kernel.shape[-2:]):
             return kernel
         resampled = F.interpolate(kernel[None], size=tuple(size), mode="bilinear", antialias=True)[0]
-        ratio = self._strip_energy(kernel) / self._strip_energy(resampled)
+        energy = self._strip_energy(resampled)
+        ratio = self._strip_energy(kernel) / energy.where(energy > 0, 1)
         rows = ratio.sqrt().T.repeat_interleave(size[0] // constants.SPECTRAL_BANDS, 1)  # (4 channels, h)
         return resampled * rows[..., None]
 

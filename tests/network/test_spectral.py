@@ -174,6 +174,15 @@ def test_a_resampled_kernel_answers_white_noise_as_the_trained_one(size):
     torch.testing.assert_close(measured, trained.T, rtol=0.15, atol=0)
 
 
+def test_strips_of_zeros_stay_zeros_at_any_size():
+    module = msm(2, 4, 3, 16, 16)
+    module.kernel.weight[:, 1, :, 4:8] = 0
+    kernel = module.kernel_for((32, 32))
+    assert kernel.isfinite().all() and kernel[1, 8:16].eq(0).all() and kernel[0, 8:16].ne(0).any()
+    module.kernel.weight.zero_()
+    assert torch.equal(module.kernel_for((24, 24)), torch.zeros(4, 24, 24))
+
+
 def test_at_its_own_size_the_kernel_is_the_stored_one():
     module = msm(2, 4, 3, 16, 8)
     assert torch.equal(module.kernel_for((16, 8)), module.kernel.weight.sum((0, 2)))
