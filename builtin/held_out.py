@@ -279,48 +279,60 @@ def sharpness(frames: Frames) -> float:
 def measure(
     show: Show, truth: Frames, made: Frames, options: SingerOptions, reader: FaceReader | None = None
 ) -> dict[str, Any]:
-    """Every measure of one render. Of drawn people mouth and colours are read from pixels, of photographs by
-    `reader`, where there is one; `opening` is the mouth's curve, for comparison with other songs."""
-    found = {
+    """Every measure of one render; mouth and likeness of photographs only where there is a `reader`."""
+    if isinstance(show, Performance):
+        own = _colours(colour_errors(show, truth, made))
+    else:
+        own = _colours(region_errors(show, truth, made)) | _likeness(show, truth, made, reader)
+    if isinstance(show, Performance) or reader:
+        own |= _mouth(opening(show, made, reader), show)
+    return {
         "psnr_first": psnr(made[0], truth[0]),
         "psnr": psnr(made, truth),
         "seam_ratio": seam_ratio(made, joints(len(made), options)),
         "drift": float(drifts(made)[-1]),
         "sharpness": sharpness(made) / sharpness(truth),
+        **own,
     }
+
+
+def _colours(errors: dict[str, float]) -> dict[str, float]:
+    return {f"colour_{region}": value for region, value in errors.items()}
+
+
+def opening(show: Show, frames: Frames, reader: FaceReader | None) -> Floats:
+    """Opening of the mouth in each frame, (s,): of drawn people from pixels, of photographs by `reader`."""
     if isinstance(show, Performance):
-        found |= _colours("colour", colour_errors(show, truth, made))
-        return {**found, **_mouth(openings(show, made), show)}
-    found |= _colours("colour", region_errors(show, truth, made))
-    return found if reader is None else {**found, **_read(show, truth, made, reader)}
+        return openings(show, frames)
+    assert reader is not None  # who asks has one for photographs
+    boxes = [face_boxes(show.landmarks(i))[0] for i in range(len(frames))]
+    return np.array([reader.opening(frame, box) for frame, box in zip(frames, boxes, strict=True)])
 
 
-def _colours(name: str, errors: dict[str, float]) -> dict[str, float]:
-    return {f"{name}_{region}": value for region, value in errors.items()}
-
-
-def _mouth(opening: Floats, show: Show) -> dict[str, Any]:
+def _mouth(curve: Floats, show: Show) -> dict[str, float]:
     true = show.motion.opening
     return {
-        "sync": sync(opening, true),
-        "lag": best_lag(opening, true),
-        "rest_motion": rest_motion(opening, show.motion.sung),
-        "opening": [round(float(value), 4) for value in opening],
+        "sync": sync(curve, true),
+        "lag": best_lag(curve, true),
+        "rest_motion": rest_motion(curve, show.motion.sung),
     }
 
 
-def _read(show: Show, truth: Frames, made: Frames, reader: FaceReader) -> dict[str, Any]:
-    """What dlib reads: the mouth, and how far the face is from the portrait's after some seconds."""
-    boxes = [face_boxes(show.landmarks(i))[0] for i in range(len(made))]
-    opening = np.array([reader.opening(frame, box) for frame, box in zip(made, boxes, strict=True)])
-    portrait = reader.descriptor(truth[0], boxes[0])
-    moments = [round(second * show.fps) - 1 for second in LIKENESS_SECONDS]
-    distances = {
-        f"likeness_{second}s": float(np.linalg.norm(reader.descriptor(made[i], boxes[i]) - portrait))
-        for second, i in zip(LIKENESS_SECONDS, moments, strict=True)
+def _likeness(show: Show, truth: Frames, made: Frames, reader: FaceReader | None) -> dict[str, float]:
+    """How far `reader`, where there is one, finds the face from the portrait's after some seconds."""
+    if reader is None:
+        return {}
+
+    def descriptor(frames: Frames, i: int) -> Floats:
+        return reader.descriptor(frames[i], face_boxes(show.landmarks(i))[0])
+
+    portrait = descriptor(truth, 0)
+    moments = {second: round(second * show.fps) - 1 for second in LIKENESS_SECONDS}
+    return {
+        f"likeness_{second}s": float(np.linalg.norm(descriptor(made, i) - portrait))
+        for second, i in moments.items()
         if i < len(made)
     }
-    return {**_mouth(opening, show), **distances}
 
 
 def region_errors(show: Show, truth: Frames, made: Frames) -> dict[str, float]:

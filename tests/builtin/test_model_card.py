@@ -20,26 +20,26 @@ def test_rows_state_mean_spread_and_verdict():
     assert card.Row("x", "", []).markdown().count("|") == line.count("|")
 
 
-def test_the_commands_rows_stand_beside_those_of_the_drawn_frames():
-    made, drawn = [{"seam_ratio": 1.1}, {"seam_ratio": 1.3}], [{"seam_ratio": 1.0}] * 2
-    long, drawn_long = [{"colour_drift": -4.0}], [{"colour_drift": 0.5}]
-    rows = {row.name: row.markdown() for row in card.command_rows(made, drawn, long, drawn_long)}
-    seams = "| <= 1.10 | 1.200 | 0.141 | 1.100 .. 1.300 | 2 | 1.000 | **no** |"
-    assert rows["motion at seams over inside"].endswith(seams)
-    drift = rows["colour drift, first to last clip, grey levels (20 s)"]
-    assert drift.endswith("| -3 .. 3 | -4.000 | - | -4.000 .. -4.000 | 1 | 0.500 | **no** |")
-
-
-def test_rows_of_the_truth_take_the_control_apart_and_the_median_of_likeness():
+def test_a_groups_rows_take_controls_long_songs_and_wrong_portraits_apart():
     near = {"likeness_1s": 0.2, "likeness_3s": 0.3, "likeness_5s": 0.9}
-    people = [{"colour_skin": 3.0, "true_colour_skin": 1.0, "sync": 0.9, **near}]
-    rows = {row.name: row for row in card.world_rows(people, [{"sync": 0.1}], [])}
+    people = [{"colour_skin": 3.0, "true_colour_skin": 1.0, "sync": 0.9, "seam_excess": 0.9, **near}]
+    long = [{"seam_ratio": 1.3, "true_seam_ratio": 1.0, "seam_excess": 1.3, "drift": 4.0}]
+    wronged = [{"wrong": 3.5, "attention": 1.1}]
+    rows = {row.name: row for row in card.rows(people, [{"sync": 0.1}], long, wronged)}
     skin = rows["colour error of skin, % of full scale"]
     assert skin.values == [pytest.approx(3)] and skin.true == [pytest.approx(1)]
     assert rows["the same under shuffled audio, lag 0"].values == [0.1]
     likeness = "distance of the face to the portrait at 1, 3 and 5 s"
     assert "| <= 0.40 | 0.300 |" in rows[f"{likeness}, median"].markdown()
     assert rows[f"{likeness}, 95 %"].markdown().endswith("**no** |")
+    seams = rows["motion at seams over inside (20 s)"].markdown()
+    assert seams.endswith("| <= 1.10 | 1.300 | - | 1.300 .. 1.300 | 1 | 1.000 | **no** |")
+    excess = rows["the same over that of the true frames, both lengths, median"].markdown()
+    assert "| <= 1.10 | 1.100 |" in excess and excess.endswith("yes |")
+    drift = rows["drift, grey levels, first to last second (20 s)"].markdown()
+    assert drift.endswith("| <= 3 | 4.000 | - | 4.000 .. 4.000 | 1 | - | **no** |")
+    assert rows["loss with a wrong person over the right one"].markdown().endswith("yes |")
+    assert rows["the same, reference attention alone"].markdown().endswith("**no** |")
 
 
 @pytest.fixture(scope="module")
