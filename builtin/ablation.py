@@ -4,8 +4,7 @@
 
 On one stage 1, which stays as it is, audio and motion modules are trained from fresh weights: once for each
 seed and arm (`ARMS`), with the same fresh weights, clips and noise in all arms of a seed. The seed is the
-unit: what is compared are the differences of arms within it. Renders take six steps without guidance. A
-run that was stopped goes on.
+unit: what is compared are the differences of arms within it. A run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from singer_core.network.autoencoder import load_autoencoder
 from singer_core.network.backbone import SingerNetwork
 from singer_core.network.checkpoint import load_network, open_checkpoint
 from singer_core.training.checkpoints import metadata_of, save_network
-from singer_core.training.config import Rates, TrainConfig
+from singer_core.training.config import Rates, TrainConfig, read_config
 from singer_core.training.dataset import ClipDataset, collate
 from singer_core.training.initialise import init_weights
 from singer_core.training.objective import Objective, draw, seeded
@@ -40,8 +39,10 @@ from .pictures import HELD_OUT_SEED
 MARGIN = 0.02  # of sync: below it two arms count as equal. Declared before the first run
 CONFIDENCE = 0.95
 FIRST_NUMBER = 200  # people 200, 201, ...: neither those of the model card nor those of the study
-SECONDS, STEPS = 2.32, 6  # of a render
+SECONDS = 2.32  # of a render
 HELD_OUT, DRAWS = 8, 4  # performances whose loss is measured, and clips of each
+RECIPE = Path(__file__).with_name("stage2.toml")
+WARP = "adapter.portrait_warp."  # pictures' own, and never trained
 SPECTRAL_RATE = 20.0  # the published run trains the gate as fast as the rest, and it stays where it began
 STRIPS = (0.5, 1.0, 1.5, 2.0)  # deviation of the kernel in the strip of each band, so that bands can differ
 
@@ -76,7 +77,8 @@ def begin(stage1: Path, arm: str, seed: int, target: Path) -> Path:
     trained = load_network(checkpoint, torch.float32)
     network = SingerNetwork(trained.architecture)
     init_weights(network, seed)
-    pictures = {name: value for name, value in trained.state_dict().items() if name.startswith(PICTURES)}
+    kept = (*PICTURES, WARP)
+    pictures = {name: value for name, value in trained.state_dict().items() if name.startswith(kept)}
     network.load_state_dict(pictures, strict=False)
     with torch.no_grad(), torch.random.fork_rng([]):
         torch.manual_seed(seed)
@@ -91,24 +93,18 @@ def trained(folder: Path, stage1: Path, data: Path, arm: str, seed: int, steps: 
     output = folder / f"{arm}-{seed}"
     output.mkdir(parents=True, exist_ok=True)
     start = output / "start.safetensors"
-    config = TrainConfig(
+    config = read_config(RECIPE).but(
         data=data,
         output=output,
         start=start if start.exists() else begin(stage1, arm, seed, start),
-        trainable="all",
         rates=Rates(spatial=0.0, spectral=ARMS[arm][1]),
         seed=seed,
         steps=steps,
-        frames=constants.CLIP_FRAMES,
         rate=6e-4,
         warmup=min(50, steps),
         decay="cosine",
         weight_decay=0.0,
-        betas=(0.9, 0.99),
-        start_dropout=0.4,
-        carried_dropout=0.25,
-        lip_weight=2.0,
-        save_every=100,
+        ema=0.0,
         keep=1,
         sensitivity_every=0,
     )
@@ -117,10 +113,10 @@ def trained(folder: Path, stage1: Path, data: Path, arm: str, seed: int, steps: 
 
 @torch.no_grad()
 def held_out_loss(network: SingerNetwork, data: Path, count: int = HELD_OUT * DRAWS) -> float:
-    """Mean loss, lips counting thrice, of `count` noised clips, the same for every network."""
-    config = TrainConfig(
-        data=data, output=data, start=data, frames=constants.CLIP_FRAMES, lip_weight=2.0, seed=0
-    ).but(**dict.fromkeys(DROPOUTS, 0.0))
+    """Mean loss of `count` noised clips, the same for every network."""
+    config = read_config(RECIPE).but(
+        data=data, output=data, start=data, seed=0, **dict.fromkeys(DROPOUTS, 0.0)
+    )
     clips = ClipDataset(
         data, config.frames, config.motion_frames, locator_input=network.architecture.locator_input
     )
@@ -137,8 +133,8 @@ def mean_sync(models: h.Models, people: int) -> float:
     """How well drawn people's mouths, read from the pixels, follow their songs."""
     found = []
     for number in range(FIRST_NUMBER, FIRST_NUMBER + people):
-        show = h.performance(number, SECONDS)
-        made, _ = h.render(models, show, h.DEMO.but(steps=STEPS))
+        show = h.performance(number, SECONDS, size=models.size)
+        made, _ = h.render(models, show, h.DEMO)
         found.append(h.correlation(h.openings(show, made), show.motion.opening))
     return float(np.mean(found))
 
@@ -219,7 +215,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO)
     torch.set_num_threads(1)
     held = args.folder / "held-out"
-    draw_dataset(DrawnWorld(HELD_OUT, seed=HELD_OUT_SEED // 1_000_000), held, load_autoencoder(args.vae))
+    size = open_checkpoint(args.stage1).architecture.trained_size[0]
+    world = DrawnWorld(HELD_OUT, size, seed=HELD_OUT_SEED // 1_000_000)
+    draw_dataset(world, held, load_autoencoder(args.vae))
     ledger = h.Ledger(args.folder / "ablation.jsonl")
     for seed in range(args.seeds):
         for arm in ARMS:
