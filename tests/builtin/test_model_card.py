@@ -8,9 +8,12 @@ import pytest
 pytest.importorskip("skia")
 pytest.importorskip("accelerate")
 
+from photographs import write_faces
+
 from builtin import films
 from builtin import held_out as h
 from builtin import model_card as card
+from builtin.faces import read_faces
 
 
 def test_rows_state_mean_spread_and_verdict():
@@ -39,7 +42,27 @@ def test_a_groups_rows_take_controls_long_songs_and_wrong_portraits_apart():
     drift = rows["drift, grey levels, first to last second (20 s)"].markdown()
     assert drift.endswith("| <= 3 | 4.000 | - | 4.000 .. 4.000 | 1 | - | **no** |")
     assert rows["loss with a wrong person over the right one"].markdown().endswith("yes |")
-    assert rows["the same, reference attention alone"].markdown().endswith("**no** |")
+    assert rows["the same, the reference alone (attention, and what moves)"].markdown().endswith("**no** |")
+
+
+def test_a_song_is_measured_once_and_again_where_it_is_longer(tmp_path):
+    asked = []
+
+    def person(number):
+        asked.append(number)
+        return {"sync": 0.5}
+
+    for _ in range(2):
+        judge = card.Judge.of(tmp_path, h.Models(None, None, "weights"), 5.0, None)
+        for seconds in (5.0, 20.0):
+            assert judge.found(person, 3, seconds)["sync"] == 0.5
+    assert asked == [3, 3]
+
+
+def test_one_group_is_photographs_alone(tmp_path):
+    write_faces(tmp_path, ["0013.png"])
+    world = card.Photographed(2, faces=read_faces(tmp_path, judged=True))
+    assert [world.name(index)[:5] for index in range(2)] == ["photo", "photo"]
 
 
 @pytest.fixture(scope="module")
