@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import tiny
@@ -26,6 +28,14 @@ def folder(tmp_path_factory):
     torch.nn.init.normal_(network.unet.conv_out.weight, std=0.1)  # zero in an untrained one: no gradient
     save_network(folder / "stage1.safetensors", network, metadata_of(run, network.architecture))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def recipe(folder, monkeypatch):
+    """Of the built-in model, but for ways: the tiny network predicts frames."""
+    text = re.sub("ways_weight = .*", "ways_weight = 0.0", ablation.RECIPE.read_text())
+    (folder / "recipe.toml").write_text(text)
+    monkeypatch.setattr(ablation, "RECIPE", folder / "recipe.toml")
 
 
 def begun(folder, arm, seed=0):
