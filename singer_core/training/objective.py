@@ -140,7 +140,7 @@ class Objective:
     def _astray(self, field: Tensor, batch: Sample, draws: Draws) -> Tensor:
         """How far the motion (b, f, c, h, w) is from what is known of it, where the portrait is seen."""
         weight, ways = self.config.ways_weight, batch.ways
-        if not weight or field.shape != ways.shape:
+        if not weight or not field.numel() or field.shape != ways.shape:
             return field.new_zeros(())
         known = ways.isfinite() & ~draws.no_reference.view(-1, 1, 1, 1, 1)
         error = (field.float() - ways).where(known, 0).square()  # NaN would reach the gradient of a square

@@ -250,3 +250,12 @@ def test_clips_begin_their_performance_for_the_share_that_is_asked_for(tmp_path)
     later = data.clip(data.items[0], 5, 3)
     torch.testing.assert_close(later.latents, whole[5:9])
     torch.testing.assert_close(later.carried, whole[3:5])
+
+
+def test_ways_weigh_nothing_where_no_motion_is_predicted(tmp_path):
+    run = config(tmp_path, data=write_clips(tmp_path / "data"), steps=1)
+    trainer = Trainer(run)
+    batch, draws = trainer.inputs()
+    with torch.no_grad():
+        plain, weighed = (Objective(run.but(ways_weight=weight)) for weight in (0.0, 2.0))
+        assert weighed(trainer.network, batch, draws) == plain(trainer.network, batch, draws)
