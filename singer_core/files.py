@@ -49,6 +49,13 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
+def space(size: float) -> str:
+    """So many bytes in words: 87 KB, 1.2 MB, 4.8 GB."""
+    if size < 1e6:
+        return f"{size / 1e3:.0f} KB"
+    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
+
+
 def read_text(path: Path) -> str:
     """The text of a file. Raises ValueError where it is not UTF-8."""
     try:

@@ -43,7 +43,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ..files import renamed_on_success, scratch_folder
+from ..files import renamed_on_success, scratch_folder, space
 from . import locks
 
 log = logging.getLogger(__name__)
@@ -170,8 +170,8 @@ class ClipStore:
             left = len(self.keys) - index
             raise _no_space(
                 self.folder,
-                f"clip {index + 1} of {len(self.keys)} takes {_megabytes(len(content))}, "
-                f"all that are left {_megabytes(left * len(content))}; {index} finished clips stay",
+                f"clip {index + 1} of {len(self.keys)} takes {space(len(content))}, "
+                f"all that are left {space(left * len(content))}; {index} finished clips stay",
             ) from error
 
     def finished(self) -> int:
@@ -334,12 +334,8 @@ def _open_lock(folder: Path) -> IO[bytes]:
 def _no_space(folder: Path, what: str) -> OSError:
     where = next(path for path in (folder, *folder.parents) if path.exists())
     error = OSError(
-        f"The disk that holds {folder} is full ({_megabytes(shutil.disk_usage(where).free)} free): {what}. "
+        f"The disk that holds {folder} is full ({space(shutil.disk_usage(where).free)} free): {what}. "
         "Free some space and run the same again, or choose a folder on another disk."
     )
     error.errno = errno.ENOSPC
     return error
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"

@@ -103,7 +103,7 @@ def test_a_full_disk_names_the_space_and_keeps_the_finished_clips(tmp_path, monk
         store.save(0, CLIP)
         monkeypatch.setattr(os, "fsync", full_disk)
         with pytest.raises(
-            OSError, match=r"is full \(.* MB free\): clip 2 of 11 takes 0\.0 MB, .*1 finished"
+            OSError, match=r"is full \(.*B free\): clip 2 of 11 takes [1-9]\d* KB, .*1 finished"
         ) as said:
             store.save(1, CLIP)
         assert said.value.errno == errno.ENOSPC

@@ -370,7 +370,7 @@ def test_a_failure_of_ffmpeg_is_told_in_its_own_words(tmp_path):
 def test_a_full_disk_is_told_with_the_space(tmp_path, monkeypatch):
     command = VideoWriter._command
     monkeypatch.setattr(VideoWriter, "_command", lambda self: [*command(self)[:-1], "file:/dev/full"])
-    said = r"is full: out\.mp4 takes 0\.0 MB at picture \d+ of 500, all of it about"
+    said = r"is full: out\.mp4 takes 0 KB at picture \d+ of 500\. Free"
     with (
         pytest.raises(OSError, match=said) as caught,
         VideoWriter(tmp_path / "out.mp4", SIZE, 25, frames=500) as writer,
