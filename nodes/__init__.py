@@ -8,7 +8,7 @@ from . import library
 
 library.provide()  # below here `singer_core` can be imported
 
-from . import folders, replaced
+from . import folders, replaced, said
 from .audio import (
     SingerAudioEncode,
     SingerAudioEncoderLoader,
@@ -59,5 +59,6 @@ class SingerExtension(ComfyExtension):
 
 async def comfy_entrypoint() -> SingerExtension:
     folders.register()
+    said.listen()
     await replaced.register()
     return SingerExtension()

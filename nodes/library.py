@@ -13,6 +13,8 @@ import comfy.model_management
 import comfy.utils
 import folder_paths
 
+from . import said
+
 FOLDER = Path(__file__).resolve().parent.parent / "singer_core"
 TICKS = 1000  # of a progress bar
 
@@ -47,6 +49,7 @@ def needs_library(execute: Callable[P, T]) -> Callable[P, T]:
     def run(*given: P.args, **named: P.kwargs) -> T:
         from singer_core.files import scratch_in  # after `provide`
 
+        said.begin()
         try:
             with scratch_in(Path(folder_paths.get_temp_directory())):
                 return execute(*given, **named)

@@ -1,8 +1,8 @@
 """What `Sample SINGER Video` shows while it samples: the finished seconds, as a video that grows.
 
 The video lies in ComfyUI's temporary folder. Core tells the editor what a node has put out when it is done;
-here it is told so before, too, whenever what is shown could have been seen to its end. In words, core's text
-of progress says how far the song is.
+here it is told so before, too, but seldom: what is shown begins anew each time, so it is left alone until it
+could have been seen twice. In words, core's text of progress says how far the song is.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import contextlib
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import folder_paths
 import torch
@@ -27,13 +26,12 @@ from singer_core.audio.waveform import Waveform, write_wave
 from singer_core.files import scratch_folder
 from singer_core.render.preview import Pace, loudness_of, minutes, strip
 from singer_core.render.song import FinishedClip
-from singer_core.render.video import VideoWriter
+from singer_core.render.video import VideoWriter, probe_video, read_frames
 
+from .said import say, server
 from .video import canvas_of, decoded_at_once, player, sound_from
 
-if TYPE_CHECKING:
-    from server import PromptServer
-
+SECONDS = 5  # that the video is left alone at least
 STRIP = 8  # the picture of the sound is so many times lower than that below it
 
 
@@ -53,7 +51,7 @@ class Preview:
 
     def of(
         self, song: Iterator[FinishedClip], latents: Tensor, start: int, fps: float, clips: int
-    ) -> Iterator[FinishedClip]:
+    ) -> Generator[FinishedClip, None, None]:
         """The clips of a song, each written and shown before it is handed on.
 
         latents  (frames, 4, h, w) as many as there will be, of that size
@@ -71,12 +69,14 @@ class Preview:
                         writer.write(_below(self.vae.decode(part), levels, (done.stop - start) / frames))
                     count, sung = done.clip.index + 1, minutes(writer.written / fps)
                     left = minutes(pace.left(clips - count))
-                    _say(f"{sung} of {minutes(frames / fps)}, clip {count} of {clips}, {left} left")
+                    say(f"{sung} of {minutes(frames / fps)}, clip {count} of {clips}, {left} left")
                     if time.monotonic() > seen:
                         self.show()
-                        seen = time.monotonic() + writer.written / fps
+                        seen = time.monotonic() + max(2 * writer.written / fps, SECONDS)
                     yield done
         finally:
+            if sound is not None and self.path.exists():
+                _coloured(self.path, levels, fps, frames)
             self.show()
 
     def _sound(self, start: float, seconds: float) -> Waveform | None:
@@ -90,7 +90,7 @@ class Preview:
         running = get_executing_context()
         if running is None or not self.path.exists():
             return
-        editor = _server()
+        editor = server()
         if editor.client_id is not None:
             told = {"node": running.node_id, "display_node": running.node_id, "prompt_id": running.prompt_id}
             editor.send_sync("executed", {**told, "output": self.output().as_dict()}, editor.client_id)
@@ -121,13 +121,10 @@ def _below(pictures: Tensor, levels: Tensor, done: float) -> Tensor:
     return torch.cat([above.expand(len(pictures), -1, -1, -1), pictures], dim=-2)
 
 
-def _say(text: str) -> None:
-    running = get_executing_context()
-    if running is not None:
-        _server().send_progress_text(text, running.node_id)
-
-
-def _server() -> PromptServer:
-    from server import PromptServer  # there where a prompt runs; tests load the pack without it
-
-    return PromptServer.instance
+def _coloured(video: Path, levels: Tensor, fps: float, frames: int) -> None:
+    """Colour the sound in every frame as in the last: a player stands at the first."""
+    info = probe_video(video)
+    above = strip(levels, info.size[0] // (STRIP + 1), info.frames / frames)
+    with VideoWriter(video, info.size, fps, frames=info.frames, audio=video) as writer:
+        for picture in read_frames(video):
+            writer.write(torch.cat([above, picture[:, above.shape[1] :] / 255], dim=1)[None])

@@ -228,9 +228,11 @@ def sample_song(
         shown = [] if finished_only else _chosen(run, takes, kept)
         sing = functools.partial(run.sing, carry, kept)
         clips = with_takes(clips, shown, run.span, options, sing, song.audio.activity)
-        if preview is not None:
-            clips = preview.of(clips, whole, run.span.start, song.audio.fps, len(plan))
-        return _joined(clips)
+        if preview is None:
+            return _joined(clips)
+        watched = preview.of(clips, whole, run.span.start, song.audio.fps, len(plan))
+        with contextlib.closing(watched):  # it shows all that is finished, wherever cancel is heard
+            return _joined(watched)
 
 
 def _shown_steps(guider: CFGGuider, steps: int, pictures: bool) -> Callable[[int, Tensor, Tensor, int], None]:

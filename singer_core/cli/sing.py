@@ -192,7 +192,7 @@ def _load_network(
 
 
 def _portrait(checkpoint: Checkpoint, job: Job) -> Portrait:
-    from ..render.conditioning import framing_warning
+    from ..render.conditioning import check_size, framing_warning
 
     arch, look = checkpoint.architecture, job.how.look
     size = look.size or arch.trained_size
@@ -202,6 +202,7 @@ def _portrait(checkpoint: Checkpoint, job: Job) -> Portrait:
     if arch.predicts == "motion" and look.crop == "face":
         look = dataclasses.replace(look, crop="exact")  # it learnt where faces are, not to look for them
     portrait = inputs.read_portrait(job.portrait, look, size, arch.identity_width)
+    check_size(arch, portrait)
     if words := framing_warning(arch, portrait):
         logger.warning("%s: %s", job.portrait.name, words)
     return portrait

@@ -84,19 +84,24 @@ def portrait_conditions(network: Network, portrait: Portrait) -> PortraitConditi
     )
 
 
-def framing_warning(architecture: Architecture, portrait: Portrait) -> str | None:
-    """Why a network that moves the portrait will sing this one badly: it learnt where faces are.
-
-    None where nothing is wrong, and for other networks. ValueError for another size than it was trained for.
-    """
-    if architecture.predicts != "motion":
-        return None
+def check_size(architecture: Architecture, portrait: Portrait) -> None:
+    """Raises ValueError where a network that moves the portrait was trained for another size."""
     size, trained = tuple(portrait.image.shape[-2:]), tuple(architecture.trained_size)
-    if size != trained:
+    if architecture.predicts == "motion" and size != trained:
         raise ValueError(
             f"The portrait has {size[1]} x {size[0]} pixels; this model sings {trained[1]} x {trained[0]} "
             "only. Prepare the portrait at that size."
         )
+
+
+def framing_warning(architecture: Architecture, portrait: Portrait) -> str | None:
+    """Why a network that moves the portrait will sing this one badly: it learnt where faces are.
+
+    None where nothing is wrong, and for other networks.
+    """
+    if architecture.predicts != "motion":
+        return None
+    size = portrait.image.shape[-2:]
     rows, columns = (portrait.region > 0.5).nonzero(as_tuple=True)
     sides = [(int(at.min()), int(at.max()) + 1, side) for at, side in ((columns, size[1]), (rows, size[0]))]
     right, down = ((low + high) / 2 / side - 0.5 for low, high, side in sides)

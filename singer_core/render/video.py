@@ -280,12 +280,12 @@ class VideoWriter:
 
     def _no_space(self) -> OSError:
         held = self._part.stat().st_size if self._part.exists() else 0
-        whole = held * self.frames / max(self.written, 1)
+        whole = space(held * self.frames / max(self.written, 1))
         folder = self.path.absolute().parent
         error = OSError(
             f"The disk that holds {folder} is full: {self.path.name} takes {space(held)} at picture "
-            f"{self.written} of {self.frames}{f', all of it about {space(whole)}' if held else ''}. Free some "
-            "space and run the same again, or choose a folder on another disk."
+            f"{self.written} of {self.frames}{f', all of it about {whole}' if held else ''}. Free some space "
+            "and run the same again, or choose a folder on another disk."
         )
         error.errno = errno.ENOSPC
         return error

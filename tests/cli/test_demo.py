@@ -19,7 +19,7 @@ from singer_core.portrait.image import read_picture
 from singer_core.portrait.landmarks import read_landmarks
 from singer_core.portrait.portrait import prepare_portrait
 from singer_core.render.canvas import FINE
-from singer_core.render.conditioning import framing_warning
+from singer_core.render.conditioning import check_size, framing_warning
 from singer_core.render.video import read_frames
 from singer_core.settings import BUILT_IN, OFFICIAL, PAPER
 
@@ -103,7 +103,9 @@ def test_a_portrait_framed_otherwise_than_the_model_learnt_is_warned_of(built_in
     picture = read_picture(files.PORTRAIT).image.crop((0, 100, 512, 400))  # without room above
 
     def warning(arch, size=arch.trained_size, **how):
-        return framing_warning(arch, prepare_portrait(picture, size, **how)) or ""
+        portrait = prepare_portrait(picture, size, **how)
+        check_size(arch, portrait)
+        return framing_warning(arch, portrait) or ""
 
     assert warning(arch, crop="exact") == ""
     assert "down of the middle" in warning(arch, crop="face")

@@ -14,7 +14,7 @@ from test_sampling import guider_of, relative, simple_sigmas
 
 from singer_core import constants
 from singer_core.render.pipeline import SingerPipeline
-from singer_core.render.video import probe_video
+from singer_core.render.video import probe_video, read_frames
 from singer_core.settings import OFFICIAL
 
 
@@ -203,7 +203,9 @@ def steady_song(pack, model, conditions, vae, steady: dict[str, Any]) -> torch.T
     return out.result[0]["samples"]
 
 
-def test_the_node_shows_what_is_finished_and_after_a_cancel_too(song, pack, vae, tmp_path, monkeypatch):
+@pytest.fixture
+def told(pack, vae, tmp_path, monkeypatch):
+    """What the editor is told of node 8: words, and of how many frames its video is."""
     from comfy_execution.utils import CurrentNodeContext
 
     told: list[Any] = []
@@ -217,18 +219,52 @@ def test_the_node_shows_what_is_finished_and_after_a_cancel_too(song, pack, vae,
         path = Path(tmp_path, output["images"][0]["filename"])
         return probe_video(path).frames if path.stat().st_size else 0
 
-    preview = pack("preview")
     monkeypatch.setattr("server.PromptServer", SimpleNamespace(instance=instance), raising=False)
-    monkeypatch.setattr(preview.folder_paths, "get_temp_directory", lambda: str(tmp_path))
-    shown = {
-        "preview_vae": vae,
-        "preview_audio": {"waveform": torch.rand(1, 1, 16_000), "sample_rate": 16_000},
-    }
+    monkeypatch.setattr(pack("preview").folder_paths, "get_temp_directory", lambda: str(tmp_path))
     with CurrentNodeContext("prompt", "8"):
-        cancel(broken := song(), **shown)
-        assert told[0][0].startswith("0:00 of 0:00, clip 1 of 2, ") and told[-1] == ("executed", "8", 4)
-        found = broken(**shown)
+        yield told
+
+
+def test_the_node_shows_what_is_finished_and_after_a_cancel_too(song, told, vae, tmp_path):
+    sound = {"waveform": torch.rand(1, 1, 16_000), "sample_rate": 16_000}
+    shown = {"preview_vae": vae, "preview_audio": sound}
+    cancel(broken := song(), **shown)
+    assert told[0][0].startswith("0:00 of 0:00, clip 1 of 2, ") and told[-1] == ("executed", "8", 4)
+    assert coloured(tmp_path) == {0.5}
+    found = broken(**shown)
     assert broken.runs == 1 and told[-1] == ("executed", "8", 8)
     assert torch.equal(found, song()(keep_clips=False))
-    size = probe_video(next(tmp_path.glob("*.mp4"))).size
-    assert size == (tiny.SIDE + tiny.SIDE // preview.STRIP, tiny.SIDE)
+    assert coloured(tmp_path) == {1.0}
+
+
+def test_a_cancel_between_two_clips_shows_what_is_finished(song, told, pack, vae, monkeypatch):
+    module = pack("song")
+    heard = {**vars(module.mm), "throw_exception_if_processing_interrupted": lambda: 1 / 0}
+    monkeypatch.setattr(module, "mm", SimpleNamespace(**heard))
+    with pytest.raises(ZeroDivisionError) as held:  # core holds the error while it handles it
+        song()(preview_vae=vae)
+    assert held and told[-1] == ("executed", "8", 4)
+
+
+@pytest.mark.parametrize(("least", "later", "shown"), [(5, 4.9, 2), (5, 5.1, 3), (0, 0.31, 2), (0, 0.33, 3)])
+def test_the_video_is_left_alone_until_it_could_be_seen_twice(
+    song, told, pack, vae, monkeypatch, least, later, shown
+):
+    """Two clips of 0.16 s, the second so many seconds later; at the end all is shown."""
+    clock = iter([1, 1, 1 + later, 1 + later])
+    monkeypatch.setattr(pack("preview"), "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(pack("preview"), "SECONDS", least)
+    song()(preview_vae=vae)
+    assert [said[0] for said in told].count("executed") == shown
+
+
+def coloured(folder: Path) -> set[float]:
+    """The part of the sound that is drawn as sung, in each picture of the video; it is deleted."""
+    (path,) = folder.glob("*.mp4")
+    shares, above = set(), tiny.SIDE // 8
+    for picture in read_frames(path):
+        assert picture.shape == (3, tiny.SIDE + above, tiny.SIDE)
+        middle = picture[:, above // 2].float()
+        shares.add(round(float((middle[2] > 1.5 * middle[0]).float().mean()), 1))
+    path.unlink()
+    return shares
