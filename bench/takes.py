@@ -3,6 +3,7 @@
 python -m bench.takes ends --songs 4 --each 8 --seconds 10
 python -m bench.takes cost --seconds 180
 python -m bench.takes kills --count 20 --steps 1
+python -m bench.takes together --count 5
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from singer_core.render.store import ClipStore
 from singer_core.render.takes import RAMP
 
 COLUMNS = ("left end", "right end", "sync of the song", "sync inside")
+NAMES = (*COLUMNS, *(f"the song's own {name}" for name in COLUMNS))
 
 
 def main() -> None:
@@ -48,10 +50,13 @@ def main() -> None:
     kills = parts.add_parser("kills")
     kills.add_argument("--count", type=int, default=20)
     kills.add_argument("--seed", type=int, default=0)
-    for part in (cost, kills):
+    together = parts.add_parser("together")
+    together.add_argument("--count", type=int, default=5)
+    for part in (cost, kills, together):
         part.add_argument("--steps", type=int, default=h.DEMO.steps)
     args = parser.parse_args()
-    {"ends": measure_ends, "cost": measure_cost, "kills": measure_kills}[args.part](args)
+    measures = {"ends": measure_ends, "cost": measure_cost, "kills": measure_kills}
+    {**measures, "together": measure_together}[args.part](args)
 
 
 # Ends
@@ -73,20 +78,23 @@ def measure_ends(args: argparse.Namespace) -> None:
     """Change over an end with its ramp over that of the song elsewhere, and how the mouth keeps time."""
     models, found = h.Models.load(*h.packaged()), []
     pipeline = SingerPipeline(models.network, models.vae, h.DEMO)
-    print(f"| song | seconds | {' | '.join(COLUMNS)} | the song's own: {' | '.join(COLUMNS)} |")
+    print(f"| song | seconds | {' | '.join(NAMES)} |")
     print(f"|---:|---|{'---:|' * 8}")
     for number in range(args.songs):
         for one in ends_of(pipeline, number, args):
             found.append(one)
             seconds = f"{one.take.start / 25:g}-{one.take.stop / 25:g}:{one.take.seed}"
             print(f"| {number} | {seconds} | {_numbers(one.again)} | {_numbers(one.own)} |", flush=True)
-    mean = [np.nanmean([getattr(one, name) for one in found], axis=0) for name in ("again", "own")]
-    print(f"| mean | {len(found)} retakes | {_numbers(mean[0])} | {_numbers(mean[1])} |")
+    all_of = np.array([one.again + one.own for one in found])
+    print(f"| mean | {len(found)} retakes | {_numbers(np.nanmean(all_of, axis=0))} |")
+    ratios = all_of[:, :2] / all_of[:, 4:6]
+    for name, ratio in zip(COLUMNS, ratios.T, strict=False):
+        print(f"{name} over the song's own: mean {np.nanmean(ratio):.3f}, largest {np.nanmax(ratio):.3f}")
 
 
 def ends_of(pipeline: SingerPipeline, number: int, args: argparse.Namespace) -> Iterator[Found]:
     """Retakes of 0.8 to 2 s anywhere in a song."""
-    show = h.performance(number, args.seconds)
+    show = h.performance(number, args.seconds, size=pipeline.network.architecture.trained_size[0])
     heard, portrait = with_activity(h.features_of(show), vocals_of(show)), h.portrait_of(show)
     random_numbers = random.Random(number)
     with tempfile.TemporaryDirectory() as folder:
@@ -200,6 +208,35 @@ def measure_kills(args: argparse.Namespace) -> None:
             f"{kills} kills during retakes of {whole:.1f} s; every file that came to its end has the bytes of"
         )
         print(f"one made without a break. Half-written files afterwards: {', '.join(left) or 'none'}.")
+
+
+# Together
+
+
+def measure_together(args: argparse.Namespace) -> None:
+    """Two renders of the demo's song at once in one folder, each with another take, against each alone."""
+    with tempfile.TemporaryDirectory() as name:
+
+        def begun(work: str, take: str) -> tuple[Path, subprocess.Popen[bytes]]:
+            folder = Path(name, work)
+            folder.mkdir(exist_ok=True)
+            film = folder / f"{take.replace(':', '-')}.mp4"
+            command = [*_demo(folder, args.steps), "--retake", take, "--out", str(film)]
+            return film, subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+        def bytes_of(film: Path, render: subprocess.Popen[bytes]) -> bytes:
+            assert render.wait() == 0
+            return film.read_bytes()
+
+        takes = ("1-1.8:7", "2.4-3.6:8")
+        alone = [bytes_of(*begun(f"alone {take[0]}", take)) for take in takes]
+        assert alone[0] != alone[1]
+        for number in range(args.count):
+            both = [begun(f"both {number}", take) for take in takes]
+            assert [bytes_of(*one) for one in both] == alone
+        left = [str(path) for path in Path(name).rglob(".*") if path.is_file()]
+    print(f"{args.count} times two renders at once, each with the bytes of one alone.")
+    print(f"Half-written files afterwards: {', '.join(left) or 'none'}.")
 
 
 if __name__ == "__main__":

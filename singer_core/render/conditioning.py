@@ -109,9 +109,9 @@ def framing_warning(architecture: Architecture, portrait: Portrait) -> str | Non
     if max(abs(right), abs(down)) <= OFF_CENTRE and FACE_SHARE[0] <= share <= FACE_SHARE[1]:
         return None
     return (
-        f"the face is {right:+.0%} right and {down:+.0%} down of the middle, its box {share:.0%} of the "
-        "picture; this model learnt faces in the middle, of 67 %, and sings others badly. Set `crop` to "
-        f"exact and `margin` to {MARGIN}."
+        f"set `crop` to exact and `margin` to {MARGIN}: the face is {right:+.0%} right and {down:+.0%} down "
+        f"of the middle, its box {share:.0%} of the picture; this model learnt faces in the middle, of 67 %, "
+        "and sings others badly."
     )
 
 
