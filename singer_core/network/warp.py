@@ -20,6 +20,7 @@ FIELD = 2 * CELLS**2  # channels: x of all cells, then y
 REACH = 3.0  # pixels from where an output of 1 fetches
 COVER_CELLS = 4
 COVER = COVER_CELLS**2
+BARE, COVERED = 0.25, 0.5  # cover up to which nothing is painted, and from which nothing shows through
 MOTION = FIELD + COVER
 
 
@@ -34,14 +35,15 @@ class PortraitWarp(nn.Module):
         """Latents of the frames, (n, c, h, w).
 
         portrait  (k, c, h, w) latents; each is of n / k frames that follow one another
-        output    (n, c + MOTION, h, w): latents of the paint, field of ways, cover, whose values beyond 0
-                  and 1 count as these
+        output    (n, c + MOTION, h, w): latents of the paint, field of ways, cover: the chance that a cell
+                  is painted over, of which a doubtful one is not seen as a veil (`BARE`, `COVERED`)
         """
         paint, field, cover = output.split([portrait.shape[1], FIELD, COVER], dim=1)
         dtype = self.patches.encoder.weight.dtype
         still, painted = (self.patches.decode(latents.to(dtype)).float() for latents in (portrait, paint))
         picture = moved(still.repeat_interleave(len(output) // len(portrait), 0), field.float())
-        picture = picture.lerp(painted, spread(cover.float(), COVER_CELLS).clamp(0, 1))
+        opaque = ((spread(cover.float(), COVER_CELLS) - BARE) / (COVERED - BARE)).clamp(0, 1)
+        picture = picture.lerp(painted, opaque)
         return self.patches.encode(picture.to(dtype)).to(output)
 
 
