@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
     numbers = range(args.people)
     openings: dict[str, list[float]] = {way: [] for way in WAYS}
     for number in numbers:
-        show = h.performance(number, args.seconds)
+        show = h.performance(number, args.seconds, models.size)
         for way in WAYS:
             frames = films.frames_of(film(folder, way, number, show, models))
             openings[way].append(h.correlation(h.openings(show, frames), show.motion.opening))

@@ -192,7 +192,7 @@ def seams_of(
     key = h.key_of(models, options, **names)
     if key in ledger.found:
         return ledger.found[key]["numbers"]
-    show = h.performance(number, args.seconds, size=models.network.architecture.trained_size[0])
+    show = h.performance(number, args.seconds, models.size)
     began = time.process_time()
     frames, places = sung(models, options, name, show, args.shortest)
     spent = time.process_time() - began
@@ -237,7 +237,7 @@ def measure_rests(args: argparse.Namespace) -> None:
     print("| --silence | song | opening in rests | opening when sung | motion in rests over sung | sync |")
     print("|---:|---|---:|---:|---:|---:|")
     for number in range(args.songs):
-        show = h.performance(number, args.seconds, size=models.network.architecture.trained_size[0])
+        show = h.performance(number, args.seconds, models.size)
         heard = with_activity(h.features_of(show), vocals_of(show))
         rest = h.resting(show.motion.sung)
         for silence in (0.0, 0.5, 1.0):

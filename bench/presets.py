@@ -51,7 +51,7 @@ def rendered(
     key = h.key_of(models, options, person=number, seconds=seconds)
     path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
     if not path.exists():
-        show, began = h.performance(number, seconds), time.process_time()
+        show, began = h.performance(number, seconds, models.size), time.process_time()
         frames, _ = h.render(models, show, options)
         folder.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(path, frames=frames, spent=time.process_time() - began)
@@ -63,7 +63,7 @@ def compared(
     models: h.Models, options: SingerOptions, best: SingerOptions, number: int, seconds: float, folder: Path
 ) -> dict[str, float]:
     """The measures of one person's render against the drawn frames and against that of `best`."""
-    show = h.performance(number, seconds)
+    show = h.performance(number, seconds, models.size)
     made, spent = rendered(models, options, number, seconds, folder)
     ideal, spent_best = rendered(models, best, number, seconds, folder)
     opening = h.openings(show, made)

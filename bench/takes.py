@@ -94,7 +94,7 @@ def measure_ends(args: argparse.Namespace) -> None:
 
 def ends_of(pipeline: SingerPipeline, number: int, args: argparse.Namespace) -> Iterator[Found]:
     """Retakes of 0.8 to 2 s anywhere in a song."""
-    show = h.performance(number, args.seconds, size=pipeline.network.architecture.trained_size[0])
+    show = h.performance(number, args.seconds, pipeline.network.architecture.trained_size[0])
     heard, portrait = with_activity(h.features_of(show), vocals_of(show)), h.portrait_of(show)
     random_numbers = random.Random(number)
     with tempfile.TemporaryDirectory() as folder:

@@ -133,7 +133,7 @@ def mean_sync(models: h.Models, people: int) -> float:
     """How well drawn people's mouths, read from the pixels, follow their songs."""
     found = []
     for number in range(FIRST_NUMBER, FIRST_NUMBER + people):
-        show = h.performance(number, SECONDS, size=models.size)
+        show = h.performance(number, SECONDS, models.size)
         made, _ = h.render(models, show, h.DEMO)
         found.append(h.correlation(h.openings(show, made), show.motion.opening))
     return float(np.mean(found))

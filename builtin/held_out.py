@@ -83,7 +83,7 @@ def packaged() -> tuple[Path, Path]:
     return files.CHECKPOINT, files.VAE
 
 
-def performance(number: int, seconds: float, style: str = "pop", size: int = 128) -> Performance:
+def performance(number: int, seconds: float, size: int, style: str = "pop") -> Performance:
     """Held-out person and song `number`: vocals alone, 25 frames a second."""
     seed = HELD_OUT_SEED + number
     song = Song.random(seed, seconds, style, accompaniment=False)
@@ -92,7 +92,7 @@ def performance(number: int, seconds: float, style: str = "pop", size: int = 128
 
 def show(number: int, seconds: float, size: int, faces: Faces | None) -> Show:
     """As `performance`; every second number is one of the photographs, where there are some."""
-    drawn = performance(number, seconds, size=size)
+    drawn = performance(number, seconds, size)
     if faces is None or number % 2 == 0:
         return drawn
     photo = faces.photograph(list(faces.meshes)[number // 2 % len(faces)])

@@ -89,8 +89,9 @@ class Case:
     heard: AudioFeatures
 
     @staticmethod
-    def of(variant: Variant, number: int) -> Case:
-        show = h.performance(number, max(SECONDS, 1.0 + (variant.excerpt or 0.0)), variant.style)
+    def of(variant: Variant, number: int, size: int) -> Case:
+        seconds = max(SECONDS, 1.0 + (variant.excerpt or 0.0))
+        show = h.performance(number, seconds, size, variant.style)
         if variant.excerpt is None:
             heard = h.shuffled(show) if variant.audio == "shuffled" else h.features_of(show)
             return Case(show, 0, h.true_frames(show), heard)
@@ -155,7 +156,7 @@ def run(args: argparse.Namespace) -> None:
                 continue
             if time.monotonic() > end:
                 break
-            case = Case.of(variant, number)
+            case = Case.of(variant, number, models.size)
             made, seconds = h.render(models, case.show, options, case.heard)
             values = measured(case, made[: len(case.truth)], options)
             names = {"weights": models.fingerprint, "group": variant.group, "variant": variant.name}

@@ -20,7 +20,7 @@ from builtin.reader import SAME_PERSON, FaceReader
 
 @pytest.fixture(scope="module")
 def show():
-    return h.performance(3, 3.2)
+    return h.performance(3, 3.2, 128)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_a_frozen_picture_has_no_sync(show, truth):
 
 @pytest.mark.parametrize("seconds", [2.32, 5.0])
 def test_a_shuffled_song_has_the_same_frames_and_another_mouth(seconds):
-    show = h.performance(100, seconds)
+    show = h.performance(100, seconds, 128)
     heard, order = h.features_of(show).features[: len(show)], h.shuffled(show).features[: len(show)]
     match = (order[:, None] == heard[None]).flatten(2).all(2)  # frame of the shuffled song, of the true one
     assert match.any(1).all() and match.any(0).all()

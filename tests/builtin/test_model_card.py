@@ -70,7 +70,7 @@ def folder(tmp_path_factory):
     """Two people of 1.2 s, their true films, and as `late` the same two frames later."""
     path = tmp_path_factory.mktemp("films")
     for number in (3, 4):
-        show = h.performance(number, 1.2)
+        show = h.performance(number, 1.2, 128)
         truth = h.true_frames(show)
         films.add_truth(path, number, show)
         late = np.concatenate([truth[:1], truth[:1], truth[:-2]])
@@ -79,7 +79,7 @@ def folder(tmp_path_factory):
 
 
 def test_a_film_keeps_the_brightness_of_its_frames_and_is_rendered_once(folder):
-    truth = h.true_frames(h.performance(3, 1.2))
+    truth = h.true_frames(h.performance(3, 1.2, 128))
     film = folder / "truth" / "003.mp4"
     kept = films.frames_of(film)
     weights = np.array([0.2126, 0.7152, 0.0722])  # BT.709: what 4:2:0 leaves whole

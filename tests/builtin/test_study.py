@@ -23,7 +23,7 @@ def test_every_variant_has_a_key_of_its_own():
 @pytest.mark.parametrize("length", [0.1, 0.4, 1.0])
 def test_an_excerpt_begins_with_the_first_note(length):
     variant = next(v for v in study.VARIANTS if v.excerpt == length)
-    case = study.Case.of(variant, 100)
+    case = study.Case.of(variant, 100, 128)
     frames = math.ceil(length * 25)
     assert case.heard.frames == len(case.truth) == len(case.true_opening) == frames
     assert np.array_equal(case.truth[0], case.show.frame(case.first))
@@ -33,7 +33,7 @@ def test_an_excerpt_begins_with_the_first_note(length):
 
 
 def test_measures_of_the_truth_are_perfect():
-    case = study.Case.of(study.FULL, 101)
+    case = study.Case.of(study.FULL, 101, 128)
     found = study.measured(case, case.truth, h.DEMO)
     assert found["error"] == 0 and found["sync"] > 0.95 and found["sharpness"] == 1
     still = study.measured(case, case.show.frame(0)[None].repeat(len(case.truth), axis=0), h.DEMO)
