@@ -11,7 +11,7 @@ from scipy.interpolate import LinearNDInterpolator
 from torch import Tensor
 
 from singer_core import constants
-from singer_core.network.warp import CELLS, COVER_CELLS, REACH
+from singer_core.network.warp import CELLS, CERTAIN, COVER_CELLS, REACH
 
 from .world.landmarks import LOWER_LIP, UPPER_LIP
 
@@ -26,7 +26,7 @@ def ways(landmarks: NDArray[np.float32], size: int) -> Tensor:
 
     landmarks  (s, 478, 2) in pixels; the first frame is the portrait
     size       side of the pictures
-    Ways are linear between the points; paint covers what is between the lips. NaN outside the face.
+    Ways are linear between the points, NaN outside the face; paint covers what is between the lips.
     """
     cell = constants.VAE_STRIDE // CELLS
     middles = cell * (np.arange(size // cell) + 0.5)
@@ -36,8 +36,7 @@ def ways(landmarks: NDArray[np.float32], size: int) -> Tensor:
     fields = [LinearNDInterpolator(frame + jitter, marks[0] - frame)(grid) for frame in marks]
     field = F.pixel_unshuffle(torch.from_numpy(np.stack(fields)).movedim(-1, 1) / REACH, CELLS)
     cover = F.pixel_unshuffle(torch.stack([_mouth(frame, size) for frame in marks]), COVER_CELLS)
-    known = field[:, :1].isfinite()
-    return torch.cat([field, cover.where(known, torch.nan)], dim=1).half()
+    return torch.cat([field, CERTAIN * cover], dim=1).half()
 
 
 def _mouth(marks: NDArray[np.float64], size: int) -> Tensor:

@@ -20,7 +20,8 @@ FIELD = 2 * CELLS**2  # channels: x of all cells, then y
 REACH = 3.0  # pixels from where an output of 1 fetches
 COVER_CELLS = 4
 COVER = COVER_CELLS**2
-BARE, COVERED = 0.25, 0.5  # cover up to which nothing is painted, and from which nothing shows through
+CERTAIN = 3.0  # cover of a cell that is surely painted over; it weighs as a way of `REACH` times as much
+BARE, COVERED = 0.75, 1.5  # cover up to which nothing is painted, and from which nothing shows through
 MOTION = FIELD + COVER
 
 
@@ -35,8 +36,8 @@ class PortraitWarp(nn.Module):
         """Latents of the frames, (n, c, h, w).
 
         portrait  (k, c, h, w) latents; each is of n / k frames that follow one another
-        output    (n, c + MOTION, h, w): latents of the paint, field of ways, cover: the chance that a cell
-                  is painted over, of which a doubtful one is not seen as a veil (`BARE`, `COVERED`)
+        output    (n, c + MOTION, h, w): latents of the paint, field of ways, cover, `CERTAIN` times the
+                  chance that a cell is painted over; what is in doubt is not seen as a veil
         """
         paint, field, cover = output.split([portrait.shape[1], FIELD, COVER], dim=1)
         dtype = self.patches.encoder.weight.dtype

@@ -13,8 +13,8 @@ without a song: no `features`, and as frames two or more poses in any order.
     masks_0..3  (3, n)        in [0, 1], with `region` (H, W) uint8: masks of its own, instead of the boxes'
     portraits   (p, 3, H, W)  uint8, with `portrait_frames` (p,): frames kept as pictures, for a network whose
                               face locator is shown the portrait
-    ways        (s, c, h, w)  float16, NaN where unknown: from where the parts of its only portrait come, for
-                              a network that predicts motion (`network/warp.py`)
+    ways        (s, c, h, w)  float16, NaN where unknown: from where the parts of its only portrait come and
+                              what is painted over, for a network that predicts motion (`network/warp.py`)
 """
 
 from __future__ import annotations

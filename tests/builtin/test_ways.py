@@ -8,7 +8,7 @@ import torch
 
 from builtin.ways import MOUTH, ways
 from builtin.world import Identity, Performance, Song
-from singer_core.network.warp import COVER, COVER_CELLS, FIELD, moved, spread
+from singer_core.network.warp import CERTAIN, COVER, COVER_CELLS, FIELD, moved, spread
 
 
 def test_ways_bring_the_portrait_nearer_to_every_frame_than_it_is() -> None:
@@ -31,7 +31,7 @@ def test_paint_covers_an_open_mouth_and_nothing_else() -> None:
     show = Performance(Identity.random(2), Song.random(3, 1.0, accompaniment=False), size=128)
     opening = show.motion.opening
     marks = np.stack([show.landmarks(i) for i in (0, int(np.argmax(opening)))])
-    closed, wide = spread(ways(marks, show.size).float()[:, FIELD:].nan_to_num(), COVER_CELLS)[:, 0] > 0.5
+    closed, wide = spread(ways(marks, show.size).float()[:, FIELD:], COVER_CELLS)[:, 0] > CERTAIN / 2
     assert closed.sum() < 0.1 * wide.sum()
     down, across = (torch.nonzero(wide) + 0.5).unbind(1)
     lips = marks[1][list(MOUTH)]

@@ -7,7 +7,7 @@ import tiny
 import torch
 import torch.nn.functional as F
 
-from singer_core.network.warp import BARE, CELLS, COVER, FIELD, MOTION, REACH, PortraitWarp, moved
+from singer_core.network.warp import BARE, CELLS, COVER, COVERED, FIELD, MOTION, REACH, PortraitWarp, moved
 
 PATCH = 3 * 8 * 8
 
@@ -57,7 +57,7 @@ def test_cells_of_a_patch_move_by_themselves():
 def test_paint_covers_the_picture_cell_by_cell(lossless):
     cover, paint = torch.zeros(1, COVER, 4, 4), tiny.noise(1, 3, 32, 32)
     cover += BARE
-    cover[0, :, 1, 2] = 1.0
+    cover[0, :, 1, 2] = COVERED
     output = torch.cat([F.pixel_unshuffle(paint, 8), fields(0, 0), cover], dim=1)
     found = F.pixel_shuffle(lossless(torch.zeros(1, PATCH, 4, 4), output), 8)
     torch.testing.assert_close(found[..., 9:15, 17:23], paint[..., 9:15, 17:23])
