@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from singer_core.portrait.crop import CropTransform, exactly_around
-from singer_core.portrait.landmarks import SILHOUETTE
+from singer_core.portrait.landmarks import LIPS, SILHOUETTE
 from singer_core.portrait.masks import bounding_box
 from singer_core.portrait.portrait import MARGIN
 
@@ -117,14 +117,14 @@ class Show(ABC):
         )
 
     def framed(self, margin: float = MARGIN) -> Self:
-        """With the face of the first frame in the middle, as `prepare_portrait` crops where there is room.
+        """Cut around the face of the first frame as `prepare_portrait` does for "exact".
 
         Mouths are then where the network looks for them; edges repeat outside the picture.
         """
-        face = bounding_box(self.landmarks(0)[list(SILHOUETTE)])
+        face, lips = (bounding_box(self.landmarks(0)[list(ring)]) for ring in (SILHOUETTE, LIPS))
         size = (self.size, self.size)
         framed = copy.copy(self)
-        framed.crop = exactly_around(face, size, size, margin)
+        framed.crop = exactly_around(face, lips, size, size, margin)
         return framed
 
     def frame(self, i: int) -> NDArray[np.uint8]:

@@ -17,6 +17,8 @@ from .detail import detailed, scaled
 from .image import from_tensor, to_tensor
 from .masks import Box
 
+LIPS_AT = (0.5, 0.655)  # of the width and height of an exact crop; a face in its middle has them about there
+
 
 @dataclass(frozen=True)
 class CropTransform:
@@ -93,12 +95,13 @@ def around(face: Box, original_size: tuple[int, int], size: tuple[int, int], mar
 
 
 def exactly_around(
-    face: Box, original_size: tuple[int, int], size: tuple[int, int], margin: float
+    face: Box, lips: Box, original_size: tuple[int, int], size: tuple[int, int], margin: float
 ) -> CropTransform:
-    """As `around`, the face always in the middle and as large: outside the picture edges repeat."""
-    x, y, smallest = _middle_and_scale(face, size)
+    """As `around`, the face always as large, the lips at `LIPS_AT`: outside the picture edges repeat."""
+    _, _, smallest = _middle_and_scale(face, size)
     height, width = (max(round(smallest * (1 + 2 * margin) * side), 1) for side in size)
-    left, top = round(x - width / 2), round(y - height / 2)
+    x, y = (lips[0] + lips[2]) / 2, (lips[1] + lips[3]) / 2
+    left, top = round(x - width * LIPS_AT[0]), round(y - height * LIPS_AT[1])
     return CropTransform((left, top, left + width, top + height), size, original_size)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from . import crop as crops
@@ -79,7 +80,8 @@ def prepare_portrait(
     face_mask, lip_mask  (H0, W0), floats in [0, 1] or uint8: used as they are instead of the landmarks' boxes
     identity             (e,) embedding of the face, or what makes it of picture and face; None = none
     crop                 "face": around the face with `margin` (in longer sides of the face box) on each side;
-                         "exact": the same even where the picture has no room: its edges repeat;
+                         "exact": as large, and the lips at one place, even where the picture has no room and
+                         its edges repeat;
                          "center": the largest rectangle of the right shape; "squash": the whole picture,
                          stretched to `size`, as the authors do
     options              mask shapes; None = `MaskOptions()`, with the authors' edge cases for "squash"
@@ -96,7 +98,7 @@ def prepare_portrait(
         _user_mask(v, n, original_size) for v, n in ((face_mask, "face_mask"), (lip_mask, "lip_mask"))
     )
     face = _face(picture.image, landmarks, face_index, user_face, user_lip)
-    transform = _transform(crop, margin, size, original_size, face, user_face)
+    transform = _transform(crop, margin, size, original_size, face, user_face, user_lip)
     hard = _hard_masks(face, user_face, user_lip, transform, options)
     stages = m.separate(*hard, options)
     return Portrait(
@@ -233,6 +235,7 @@ def _transform(
     original_size: tuple[int, int],
     face: FaceLandmarks | None,
     face_mask: m.Mask | None,
+    lip_mask: m.Mask | None,
 ) -> crops.CropTransform:
     if crop == "squash":
         transform = crops.whole(original_size, size)
@@ -244,14 +247,20 @@ def _transform(
         return transform
     if crop == "center":
         return crops.centred(original_size, size)
-    if face_mask is not None:
-        rows, columns = np.nonzero(face_mask >= 128)
-        box = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
-    else:
-        assert face is not None  # `_face` raised otherwise
-        box = m.bounding_box(face.silhouette)
-    place = crops.exactly_around if crop == "exact" else crops.around
-    return place(box, original_size, size, margin)
+    box = _box(face_mask, None if face is None else face.silhouette)
+    if crop == "exact":
+        lips = _box(lip_mask, None if face is None else face.lips)
+        return crops.exactly_around(box, lips, original_size, size, margin)
+    return crops.around(box, original_size, size, margin)
+
+
+def _box(mask: m.Mask | None, points: NDArray[np.float32] | None) -> m.Box:
+    """Around what the user painted, else around the points."""
+    if mask is None:
+        assert points is not None  # `_face` raised otherwise
+        return m.bounding_box(points)
+    rows, columns = np.nonzero(mask >= 128)
+    return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
 
 
 def _hard_masks(

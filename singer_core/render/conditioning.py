@@ -13,6 +13,7 @@ from ..audio.features import AudioFeatures
 from ..network.adapter import SingerAdapter, audio_windows
 from ..network.architecture import Architecture
 from ..network.conditions import AudioTokens, ClipConditions, ReferenceFeatures
+from ..portrait.crop import LIPS_AT
 from ..portrait.identity import identity_for
 from ..portrait.portrait import MARGIN, Portrait
 from ..settings import SingerOptions
@@ -20,8 +21,8 @@ from .clips import Clip
 from .sampler import branches_for
 from .song import rest_at
 
-# How far from where `crop` = exact puts it (the middle, 67 %) a face's box may lie, in sides of the picture.
-OFF_CENTRE, FACE_SHARE = 0.05, (0.5, 0.75)
+# How far from its place in an exact crop a mouth may lie, and how large (67 %) a face may be, in sides.
+ASTRAY, FACE_SHARE = 0.05, (0.5, 0.75)
 
 
 class Network(Protocol):
@@ -95,24 +96,30 @@ def check_size(architecture: Architecture, portrait: Portrait) -> None:
 
 
 def framing_warning(architecture: Architecture, portrait: Portrait) -> str | None:
-    """Why a network that moves the portrait will sing this one badly: it learnt where faces are.
+    """Why a network that moves the portrait will sing this one badly: it learnt where mouths are.
 
     None where nothing is wrong, and for other networks.
     """
     if architecture.predicts != "motion":
         return None
     size = portrait.image.shape[-2:]
-    rows, columns = (portrait.region > 0.5).nonzero(as_tuple=True)
-    sides = [(int(at.min()), int(at.max()) + 1, side) for at, side in ((columns, size[1]), (rows, size[0]))]
-    right, down = ((low + high) / 2 / side - 0.5 for low, high, side in sides)
-    share = max((high - low) / side for low, high, side in sides)
-    if max(abs(right), abs(down)) <= OFF_CENTRE and FACE_SHARE[0] <= share <= FACE_SHARE[1]:
+    face = portrait.region > 0.5
+    lips = portrait.masks[0][2].view(*(side // constants.VAE_STRIDE for side in size))
+    right, down = (_middle(lips.sum(dim)) - at for dim, at in zip((0, 1), LIPS_AT, strict=True))
+    share = max(float(face.any(dim).float().mean()) for dim in (0, 1))
+    if max(abs(right), abs(down)) <= ASTRAY and FACE_SHARE[0] <= share <= FACE_SHARE[1]:
         return None
     return (
-        f"set `crop` to exact and `margin` to {MARGIN}: the face is {right:+.0%} right and {down:+.0%} down "
-        f"of the middle, its box {share:.0%} of the picture; this model learnt faces in the middle, of 67 %, "
-        "and sings others badly."
+        f"set `crop` to exact and `margin` to {MARGIN}: the mouth is {right:+.0%} right and {down:+.0%} down "
+        f"of where this model learnt mouths, the face's box {share:.0%} of the picture, not 67 %; it sings "
+        "such portraits badly."
     )
+
+
+def _middle(weights: Tensor) -> float:
+    """Mean place of the weights (n,), as a share of their range."""
+    places = (torch.arange(len(weights)) + 0.5) / len(weights)
+    return float((weights * places).sum() / weights.sum())
 
 
 @torch.no_grad()

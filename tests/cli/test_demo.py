@@ -108,7 +108,7 @@ def test_a_portrait_framed_otherwise_than_the_model_learnt_is_warned_of(built_in
         return framing_warning(arch, portrait) or ""
 
     assert warning(arch, crop="exact") == ""
-    assert "down of the middle" in warning(arch, crop="face")
+    assert "down of where this model learnt mouths" in warning(arch, crop="face")
     with pytest.raises(ValueError, match="256 x 256 pixels; this model sings 192 x 192 only"):
         warning(arch, (256, 256), crop="exact")
     assert warning(dataclasses.replace(arch, predicts="frame"), crop="face") == ""

@@ -61,7 +61,7 @@ def test_it_knows_a_portrait_by_its_colours(pack, demo, heard):
 
 
 def test_ones_own_picture_is_cropped_as_on_the_command_line(pack, demo):
-    """Where the picture has no room, too: this model learnt faces in the middle."""
+    """Where the picture has no room, too: this model learnt mouths at one place."""
     picture = read_picture(files.PORTRAIT)
     tight = Picture(picture.image.crop((0, 150, *picture.image.size)))
     image = to_tensor(tight.image).permute(1, 2, 0)[None]

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from singer_core.portrait.crop import (
+    LIPS_AT,
     CropTransform,
     PasteBack,
     around,
@@ -184,10 +185,11 @@ def test_a_crop_beside_the_picture_is_refused() -> None:
         CropTransform((70, 0, 90, 20), (64, 64), (64, 64))
 
 
-def test_an_exact_crop_has_the_face_in_the_middle_where_there_is_no_room() -> None:
-    face = (10, 30, 90, 118)
-    found = exactly_around(face, (128, 100), (64, 64), 0.4)
+def test_an_exact_crop_has_the_mouth_at_its_place_where_there_is_no_room() -> None:
+    face, lips = (10, 30, 90, 118), (40, 90, 70, 104)
+    found = exactly_around(face, lips, (128, 100), (64, 64), 0.4)
     left, top, right, bottom = found.box
     assert (right - left, bottom - top) == (158, 158)
-    assert (left + right) / 2 == 50 and (top + bottom) / 2 == 74
+    assert (55 - left) / 158 == pytest.approx(LIPS_AT[0], abs=0.01)
+    assert (97 - top) / 158 == pytest.approx(LIPS_AT[1], abs=0.01)
     assert found.apply(Image.new("RGB", (100, 128))).size == (64, 64)
