@@ -46,7 +46,8 @@ class SingerVideo(io.ComfyNode):
                 SingerPortraitType.Input(
                     "portrait",
                     optional=True,
-                    tooltip="Connected: every frame is pasted back into the original picture.",
+                    tooltip="Connected: every frame is pasted back into the original picture, and is as "
+                    "sharp as that where it shows the same.",
                 ),
                 *_widgets(),
             ],
