@@ -91,7 +91,7 @@ class Preview:
         if running is None or not self.path.exists():
             return
         editor = server()
-        if editor.client_id is not None:
+        if editor is not None and editor.client_id is not None:
             told = {"node": running.node_id, "display_node": running.node_id, "prompt_id": running.prompt_id}
             editor.send_sync("executed", {**told, "output": self.output().as_dict()}, editor.client_id)
 

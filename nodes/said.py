@@ -47,18 +47,18 @@ def begin() -> None:
 def say(*text: str) -> None:
     """Show a text below the node that runs, its warnings above."""
     running = get_executing_context()
-    if running is not None:
+    if running is not None and (editor := server()) is not None:
         outer = _outer(running.node_id)
         warned = [line for node, lines in _warnings.of.items() if _outer(node) == outer for line in lines]
         for node in {running.node_id, outer}:
-            server().send_progress_text("\n".join([*warned, *text]), node)
+            editor.send_progress_text("\n".join([*warned, *text]), node)
 
 
 def _outer(node: str) -> str:
     return node.split(":")[0]
 
 
-def server() -> PromptServer:
+def server() -> PromptServer | None:
     from server import PromptServer  # there where a prompt runs; tests load the pack without it
 
-    return PromptServer.instance
+    return getattr(PromptServer, "instance", None)
