@@ -16,6 +16,7 @@ from builtin.world.face import Painter
 from builtin.world.identity import CLOTHES_STYLES, HAIR_STYLES, shaded
 from builtin.world.landmarks import LOWER_LIP, UPPER_LIP, landmarks
 from builtin.world.performance import LAG
+from singer_core.portrait.crop import LIPS_AT
 from singer_core.portrait.landmarks import LIPS, SILHOUETTE
 from singer_core.render.video import probe_video
 
@@ -203,9 +204,9 @@ def test_a_missing_drawing_library_is_named_with_its_remedy(
 def test_a_framed_face_is_where_a_prepared_portrait_has_it(song: Song) -> None:
     show = Performance(Identity.random(2), song, size=128)
     framed = show.framed()
-    first = framed.landmarks(0)[list(SILHOUETTE)]
-    assert np.allclose((first.min(0) + first.max(0)) / 2, 64, atol=1)
-    assert np.ptp(first, axis=0).max() == pytest.approx(128 / 1.8, abs=1)
+    face, lips = (framed.landmarks(0)[list(ring)] for ring in (SILHOUETTE, LIPS))
+    assert np.allclose((lips.min(0) + lips.max(0)) / 2, 128 * np.array(LIPS_AT), atol=1)
+    assert np.ptp(face, axis=0).max() == pytest.approx(128 / 1.8, abs=1)
     assert framed.frame(30).shape == show.frame(30).shape == (128, 128, 3)
     left, top, right, _bottom = framed.crop.box
     there = (framed.landmarks(30) * (right - left) / 128 + (left, top)).round().astype(int)
