@@ -110,7 +110,6 @@ def sample(
         truth = h.true_frames(show)
         made, took = h.render(models, show, options)
         found = {**h.measure(show, truth, made, options, reader), "seconds": took}
-        found.pop("opening", None)
         sheet.append(h.strip(truth, made))
         measures.append(found)
         print(json.dumps({key: round(float(value), 3) for key, value in found.items()}), flush=True)

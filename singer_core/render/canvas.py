@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..portrait.crop import CropTransform, PasteBack, whole
+from ..portrait.detail import scaled
 from ..portrait.image import from_tensor, to_tensor
 from ..portrait.portrait import Portrait
 
@@ -59,7 +59,7 @@ def pasted(portrait: Portrait, longest: int = 0) -> Canvas:
     original, crop = _original(portrait), portrait.crop
     size = _capped(crop.original_size, longest)
     if size != crop.original_size:
-        original = _scaled(original, size)
+        original = scaled(original, size)
         down, across = (new / old for new, old in zip(size, crop.original_size, strict=True))
         left, top, right, bottom = crop.box
         box = round(left * across), round(top * down), round(right * across), round(bottom * down)
@@ -73,7 +73,7 @@ def capped(canvas: Canvas, longest: int) -> Canvas:
     size = _capped(canvas.size, longest)
     if size == canvas.size:
         return canvas
-    return Canvas(size, canvas.films, lambda frames: _scaled(canvas.compose(frames), size))
+    return Canvas(size, canvas.films, lambda frames: scaled(canvas.compose(frames), size))
 
 
 def _capped(size: Size, longest: int) -> Size:
@@ -88,10 +88,6 @@ def _capped(size: Size, longest: int) -> Size:
         height,
     )
     return height, width
-
-
-def _scaled(picture: Tensor, size: Size) -> Tensor:
-    return F.interpolate(picture[None], size, mode="bilinear", antialias=True)[0]
 
 
 def side_by_side(left: Canvas, right: Canvas) -> Canvas:
