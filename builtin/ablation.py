@@ -117,8 +117,13 @@ def held_out_loss(network: SingerNetwork, data: Path, count: int = HELD_OUT * DR
     config = read_config(RECIPE).but(
         data=data, output=data, start=data, seed=0, **dict.fromkeys(DROPOUTS, 0.0)
     )
+    arch = network.architecture
     clips = ClipDataset(
-        data, config.frames, config.motion_frames, locator_input=network.architecture.locator_input
+        data,
+        config.frames,
+        config.motion_frames,
+        locator_input=arch.locator_input,
+        audio_past=arch.audio_past,
     )
     losses = []
     network.eval()

@@ -283,7 +283,8 @@ class _Run:
         conds = [cond for part in self.conds.values() for cond in part]
         given = [self.whole, self.mask, *(value for cond in conds for value in cond.values())]
         cut = [_rows(value, self.rows(clip), self.frames) for value in given if has_rows(value, self.frames)]
-        heard = own_part(self.song.audio, self.song.weights, self.options, clip)
+        past = self.guider.model_patcher.model.architecture.audio_past
+        heard = own_part(self.song.audio, self.song.weights, self.options, clip, past)
         return seed + clip.index, drawn[clip.index], heard, cut
 
     def sample(

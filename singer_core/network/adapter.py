@@ -75,15 +75,16 @@ class SingerAdapter(nn.Module):
 # What turns song, portrait and face box into conditions, once per clip (numerics section 6).
 
 
-def audio_windows(features: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
-    """Features of the frames i-2 .. i+2 for each frame i of [start, stop), ends repeated.
+def audio_windows(
+    features: Tensor, start: int = 0, stop: int | None = None, past: int = constants.AUDIO_REACH
+) -> Tensor:
+    """Features of the frames i - `past` .. i + 2 for each frame i of [start, stop), ends repeated.
 
     features  (s, l, d), of the whole song
     returns   (stop - start, k, l, d)
     """
     stop = len(features) if stop is None else stop
-    reach = constants.AUDIO_WINDOW // 2
-    frames = torch.arange(start, stop)[:, None] + torch.arange(-reach, reach + 1)
+    frames = torch.arange(start, stop)[:, None] + torch.arange(-past, constants.AUDIO_REACH + 1)
     return features[frames.clamp(0, len(features) - 1)]
 
 

@@ -48,6 +48,7 @@ class Site:
 class Architecture:
     """Every width of a network; the defaults are the published ones.
 
+    audio_past       frames before a frame that its audio projection hears; bodies answer late
     latent_channels  of the VAE: SD1.5's 4, or more
     locator_input  what the face locator is shown: the box of the "face", or the "portrait" itself
     carried_input  branches that see the carried frames: all, as the authors', or those that see the portrait
@@ -64,6 +65,7 @@ class Architecture:
     image_tokens: int = constants.IMAGE_TOKENS
     identity_width: int = constants.IDENTITY_WIDTH
     audio_inputs: int = constants.AUDIO_WINDOW * 12 * 768
+    audio_past: int = constants.AUDIO_REACH
     audio_hidden: int = 512
     audio_tokens: int = constants.AUDIO_TOKENS
     audio_width: int = 768
@@ -94,7 +96,7 @@ class Architecture:
     @property
     def frame_features(self) -> int:
         """l * d: how many audio features of one video frame the audio projection reads."""
-        return self.audio_inputs // constants.AUDIO_WINDOW
+        return self.audio_inputs // (self.audio_past + 1 + constants.AUDIO_REACH)
 
     def sites(self) -> Iterator[Site]:
         """The spatial transformers in forward order; the lowest level has none but the middle's."""

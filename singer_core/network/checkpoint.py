@@ -204,8 +204,9 @@ def read_architecture(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[s
 
     Shapes do not show the number of heads. The authors tie it to the width of the SFM's gate; a file of ours
     says it in its metadata (`singer.heads`); without either it is Stable Diffusion's 8. Nor do they show what
-    the face locator reads and who sees the carried frames: the face's box and every branch, unless a file of
-    ours says otherwise (`singer.locator_input`, `singer.carried_input`).
+    the face locator reads, who sees the carried frames and how far back audio is heard: the face's box, every
+    branch, two frames, unless a file of ours says otherwise (`singer.locator_input`, `singer.carried_input`,
+    `singer.audio_past`).
     """
     unet, spectral = "denoising_unet.down_blocks.", "denoising_unet.hidden_spectral_weighting."
     levels, layers = 1 + _last(shapes, unet), 1 + _last(shapes, f"{unet}0.resnets.")
@@ -223,6 +224,7 @@ def read_architecture(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[s
         audio_width = shapes["audioproj.norm.weight"][0]
         audio = {
             "audio_inputs": shapes["audioproj.proj1.weight"][1],
+            "audio_past": int(metadata.get("singer.audio_past", constants.AUDIO_REACH)),
             "audio_hidden": shapes["audioproj.proj1.weight"][0],
             "audio_tokens": shapes["audioproj.proj3.weight"][0] // audio_width,
             "audio_width": audio_width,

@@ -131,7 +131,7 @@ def audio_tokens(network: Network, audio: AudioFeatures, clip: Clip) -> Tensor:
             f"The audio features have {tuple(audio.features.shape[1:])} values a frame; this checkpoint "
             f"reads {expected}. Encode the song with the front end that the checkpoint was trained with."
         )
-    windows = audio_windows(audio.features, clip.start, clip.stop)
+    windows = audio_windows(audio.features, clip.start, clip.stop, network.architecture.audio_past)
     return network.adapter.audio_projection(windows.to(network.device, network.dtype))
 
 
@@ -176,13 +176,15 @@ def clip_conditions(
 
 
 def own_part(
-    audio: AudioFeatures, weights: Tensor | None, options: SingerOptions, clip: Clip
+    audio: AudioFeatures, weights: Tensor | None, options: SingerOptions, clip: Clip, past: int
 ) -> tuple[Tensor, Tensor | None, float]:
-    """What a clip has of its own in the song: for its key. Nothing says where in the song it is."""
-    reach = constants.AUDIO_WINDOW // 2
-    heard = torch.arange(clip.start - reach, clip.stop + reach).clamp(0, len(audio.features) - 1)
+    """What a clip has of its own in the song: for its key. Nothing says where in the song it is.
+
+    past  frames before each that the network hears
+    """
+    heard = torch.arange(clip.start - past, clip.stop + constants.AUDIO_REACH)
     rest = rest_at(options, audio.activity, clip) if clip.index else 0.0
-    return audio.features[heard], rows_of(weights, clip), rest
+    return audio.features[heard.clamp(0, len(audio.features) - 1)], rows_of(weights, clip), rest
 
 
 def rows_of(weights: Tensor | None, clip: Clip) -> Tensor | None:

@@ -197,16 +197,18 @@ class SingerPipeline:
         shared  `shared_key` of the portrait
         """
         plan = self.plan(audio, span)
-        return chained(shared, ((seed, *own_part(audio, weights, self.options, clip)) for clip in plan))
+        past = self.network.architecture.audio_past
+        return chained(shared, ((seed, *own_part(audio, weights, self.options, clip, past)) for clip in plan))
 
     def take_store(
         self, store: ClipStore, take: Take, audio: AudioFeatures, weights: Tensor | None, span: range
     ) -> ClipStore:
         """The clips of a take in the store of its song."""
         weights = weights_of(take, weights, len(audio.features))
+        past = self.network.architecture.audio_past
 
         def own(clip: Clip) -> object:
-            return take.seed, *own_part(audio, weights, self.options, clip)
+            return take.seed, *own_part(audio, weights, self.options, clip, past)
 
         return take_store(store, take, span, self.options, audio.activity, own)
 

@@ -59,11 +59,12 @@ def published_tensors(state: Mapping[str, Tensor], arch: Architecture) -> Iterat
 def metadata_of(
     config: TrainConfig, arch: Architecture, extra: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """What shapes do not show: heads, what the face locator reads, noise schedule, clip length."""
+    """What shapes do not show: heads, what locator and audio projection read, noise schedule, clip length."""
     found = {
         "singer.heads": str(arch.heads),
         "singer.locator_input": arch.locator_input,
         "singer.carried_input": arch.carried_input,
+        "singer.audio_past": str(arch.audio_past),
         "singer.noise_schedule": config.noise_schedule,
         "singer.recipe": config.recipe,
         "singer.stage": str(config.stage),

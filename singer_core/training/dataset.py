@@ -122,6 +122,7 @@ class ClipDataset:
 
     frames, carried  of a clip, and before it; of a pair 1 and 0
     locator_input    what the face locator is shown; for "portrait" the performances hold pictures
+    audio_past       frames before a frame that are in its window of audio features
     beginnings       chance that a clip begins its performance: what is carried into it is the portrait
     same_pose        for pairs: the chance that the portrait is the very picture to be learnt, else it shows
                      another pose; None for clips
@@ -138,8 +139,9 @@ class ClipDataset:
         locator_input: LocatorInput = "face",
         same_pose: float | None = None,
         beginnings: float = 0.0,
+        audio_past: int = constants.AUDIO_REACH,
     ) -> None:
-        self.frames, self.carried, self.rule = frames, carried, rule
+        self.frames, self.carried, self.rule, self.audio_past = frames, carried, rule, audio_past
         self.same_pose, self.beginnings = same_pose, beginnings
         pictures, songs = locator_input == "portrait", same_pose is None
         found = [_item(path, pictures, songs) for path in item_paths(folder)]
@@ -211,9 +213,9 @@ class ClipDataset:
         """Audio features around the frames from `start` to before `stop`; none in a pair."""
         if self.same_pose is not None:
             return torch.zeros(stop - start, 0, 0, 0)
-        features, reach = file.get_slice("features"), constants.AUDIO_WINDOW
-        low = max(start - reach, 0)
-        return audio_windows(features[low : stop + reach].float(), start - low, stop - low)
+        features, low = file.get_slice("features"), max(start - self.audio_past, 0)
+        near = features[low : stop + constants.AUDIO_REACH].float()
+        return audio_windows(near, start - low, stop - low, self.audio_past)
 
     def _masks(self, boxes: np.ndarray, size: tuple[int, int]) -> tuple[tuple[Tensor, ...], Tensor]:
         """Attention masks and region map for the union of some frames' boxes, (s, 2, 4)."""

@@ -83,6 +83,7 @@ class Trainer:
             locator_input=self.network.architecture.locator_input,
             same_pose=None if clip else config.same_pose,
             beginnings=config.beginnings,
+            audio_past=self.network.architecture.audio_past,
         )
         self._check_data()
         objective = Distillation(config, teacher_of(self.network, config)) if distilled else Objective(config)

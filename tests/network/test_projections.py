@@ -22,6 +22,16 @@ def test_a_window_is_a_frame_with_two_neighbours_on_each_side_and_ends_repeat():
     assert windows == expected
 
 
+def test_a_network_may_hear_further_back():
+    assert audio_windows(song(8), 1, 6, past=3)[..., 0, 0].tolist() == [
+        [0, 0, 0, 1, 2, 3],
+        [0, 0, 1, 2, 3, 4],
+        [0, 1, 2, 3, 4, 5],
+        [1, 2, 3, 4, 5, 6],
+        [2, 3, 4, 5, 6, 7],
+    ]
+
+
 @pytest.mark.parametrize("frames", [1, 2, 16, 33])
 def test_windows_of_clips_are_clips_of_the_windows(frames):
     features = tiny.noise(frames, 3, 4)

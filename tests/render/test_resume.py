@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import pytest
@@ -183,6 +184,18 @@ def test_every_input_is_in_the_key(tiny_checkpoint, tiny_network, tiny_vae):
     keys.append(keys_of(pipeline, dataclasses.replace(PORTRAIT, identity=None)))
     assert len({key for song in keys for key in song}) == 3 * len(keys)
     assert keys_of(pipeline) == keys[0]
+
+
+@pytest.mark.parametrize("past", [2, 4])
+def test_what_a_network_hears_before_a_take_is_in_its_key(tiny_network, tiny_vae, past):
+    arch = dataclasses.replace(tiny_network.architecture, audio_past=past)
+    network = copy.copy(tiny_network)
+    network.architecture = arch
+    pipeline, features = pipeline_of(network, tiny_vae), SONG.features.clone()
+    features[1] += 1
+    changed = dataclasses.replace(SONG, features=features)
+    first, other = (keys_of(pipeline, song=song, span=range(5, 12))[0] for song in (SONG, changed))
+    assert (first == other) == (past == 2)
 
 
 def test_what_the_network_is_not_told_is_not_in_the_key(tiny_network, tiny_vae):

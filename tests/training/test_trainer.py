@@ -115,7 +115,7 @@ def test_checkpoint_of_other_widths_is_refused(clips, tmp_path):
 
 
 def test_data_that_the_network_does_not_read_is_refused(clips, tmp_path):
-    other = dataclasses.replace(SMALL, audio_inputs=35)
+    other = dataclasses.replace(SMALL, audio_inputs=49)
     with pytest.raises(ValueError, match=r"have 6 audio features a frame; the network reads 7"):
         Trainer(config(tmp_path, data=clips, architecture=other))
 
