@@ -66,7 +66,7 @@ def distillation(folder: Path, **changes: object) -> TrainConfig:
     """A run that distills a network of random numbers, which it writes where it is missing."""
     teacher = folder / "net.safetensors"
     if not teacher.exists():
-        save_checkpoint(teacher, random_state(SMALL))
+        save_checkpoint(teacher, random_state(SMALL), {"singer.audio_past": str(SMALL.audio_past)})
     off = {"reference_dropout": 0.0, "audio_dropout": 0.0, "noise_offset": 0.0}
     short = {"distilled_steps": 2, "teacher_steps": 4, "rate": 1e-3}
     changes = {"recipe": "distill", "start": teacher, "architecture": None, **off, **short, **changes}

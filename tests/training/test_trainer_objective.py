@@ -45,7 +45,7 @@ def network() -> SingerNetwork:
 
 
 def batch_and_draws(clips: Path, run, numbers: range = range(1)):
-    data = ClipDataset(clips, run.frames, run.motion_frames)
+    data = ClipDataset(clips, run.frames, run.motion_frames, audio_past=SMALL.audio_past)
     batch = collate([data.sample(seeded(run.seed, "clip", n)) for n in numbers])
     return batch, draw(run, tuple(batch.latents.shape[1:]), numbers, 0)
 
