@@ -179,10 +179,11 @@ def _drawings(world: DataSet, indices: list[int], jobs: int) -> Iterator[Tensors
 
 
 def depicted(show: Show, moments: Iterable[int]) -> Tensors:
-    """Pictures (s, 3, H, W) uint8 and boxes (s, 4, 4) of some frames."""
+    """Pictures (s, 3, H, W) uint8 and boxes (s, 4, 4) of some frames, those of the eyes around open ones."""
     moments = list(moments)
     pictures = np.stack([show.frame(i) for i in moments])
     boxes = np.stack([face_boxes(show.landmarks(i)) for i in moments])
+    boxes[:, 2:] = np.concatenate([boxes[:, 2:, :2].min(0), boxes[:, 2:, 2:].max(0)], axis=-1)
     return {"pictures": torch.from_numpy(pictures).permute(0, 3, 1, 2), "boxes": torch.from_numpy(boxes)}
 
 
