@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from ..libraries import require
 from ..progress import Progress, unwatched
@@ -23,6 +26,7 @@ from .waveform import Waveform
 FLOOR = 1e-4  # energy relative to white noise of the file's power, -40 dB
 SCALE = 2.0  # decades per unit: the features of songs lie about in [-2, 1.5]
 BLOCK_FRAMES = 256  # video frames a step
+EQUALISER_BANDS = 6
 
 
 class LogMelFrontEnd:
@@ -94,3 +98,14 @@ class LogMelFrontEnd:
         )
         weights = torch.from_numpy(bank).float()
         return weights / weights.sum(dim=0, keepdim=True).clamp_min(1e-6)
+
+
+def equalised(features: torch.Tensor, deviation: float, generator: torch.Generator) -> torch.Tensor:
+    """Features (..., d) as of another voice or microphone: a random curve on the bands, none at the floor.
+
+    deviation  of each of the curve's points, in units of the features; 0.1 = 2 dB
+    """
+    points = deviation * torch.randn(1, 1, EQUALISER_BANDS, generator=generator)
+    curve = F.interpolate(points, features.shape[-1:], mode="linear", align_corners=True)[0, 0]
+    above_floor = features - math.log10(FLOOR) / SCALE
+    return features + curve * above_floor.clamp(0, 1)

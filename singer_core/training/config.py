@@ -95,6 +95,7 @@ class TrainConfig:
     audio_dropout: float = chance(0.05, "Chance that it goes without song.")
     locator_dropout: float = chance(0.0, "Chance that the face locator is shown nothing.")
     beginnings: float = chance(0.0, "Chance that a clip begins its performance, behind the portrait.")
+    equalisation: float = amount(0.0, "Of each clip's log-mel features: a curve's deviation; 0.1 = 2 dB.")
     start_dropout: float = chance(
         0.05, "Chance that a clip is the first: the portrait stands in for carried frames."
     )

@@ -31,6 +31,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .. import constants
+from ..audio.logmel import equalised
 from ..files import write_text
 from ..network.adapter import audio_windows
 from ..network.architecture import LocatorInput
@@ -124,6 +125,7 @@ class ClipDataset:
     locator_input    what the face locator is shown; for "portrait" the performances hold pictures
     audio_past       frames before a frame that are in its window of audio features
     beginnings       chance that a clip begins its performance: what is carried into it is the portrait
+    equalisation     deviation of a random curve on the bands of the clips' log-mel features
     same_pose        for pairs: the chance that the portrait is the very picture to be learnt, else it shows
                      another pose; None for clips
     Raises FileNotFoundError for a missing or empty folder, ValueError where no performance is long enough,
@@ -140,9 +142,10 @@ class ClipDataset:
         same_pose: float | None = None,
         beginnings: float = 0.0,
         audio_past: int = constants.AUDIO_REACH,
+        equalisation: float = 0.0,
     ) -> None:
         self.frames, self.carried, self.rule, self.audio_past = frames, carried, rule, audio_past
-        self.same_pose, self.beginnings = same_pose, beginnings
+        self.same_pose, self.beginnings, self.equalisation = same_pose, beginnings, equalisation
         pictures, songs = locator_input == "portrait", same_pose is None
         found = [_item(path, pictures, songs) for path in item_paths(folder)]
         self.items = [item for item in found if item.frames >= frames + carried]
@@ -164,7 +167,10 @@ class ClipDataset:
         if float(torch.rand((), generator=generator)) < self.beginnings:
             start = 0
         portrait = _random(len(item.portraits) or item.frames, generator)
-        return self.clip(item, start, item.portraits[portrait] if item.portraits else portrait)
+        clip = self.clip(item, start, item.portraits[portrait] if item.portraits else portrait)
+        if not self.equalisation:
+            return clip
+        return replace(clip, windows=equalised(clip.windows, self.equalisation, generator))
 
     def pair(self, item: Item, generator: torch.Generator) -> Sample:
         """A random picture of a person to be learnt, with another one as the portrait."""

@@ -83,6 +83,7 @@ class Trainer:
             locator_input=self.network.architecture.locator_input,
             same_pose=None if clip else config.same_pose,
             beginnings=config.beginnings,
+            equalisation=config.equalisation,
             audio_past=self.network.architecture.audio_past,
         )
         self._check_data()

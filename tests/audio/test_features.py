@@ -12,7 +12,7 @@ from verification.hearing import authors_frame_count
 
 from singer_core.audio import logmel, scratch
 from singer_core.audio.features import frame_count, padded_count
-from singer_core.audio.logmel import LogMelFrontEnd
+from singer_core.audio.logmel import LogMelFrontEnd, equalised
 from singer_core.audio.waveform import Waveform
 
 
@@ -87,6 +87,15 @@ def test_log_mel_puts_a_tone_into_its_band_and_frame(sine):
     band = round(mel[0] / (mel[1] / 33)) - 1
     assert int(encoded[40].mean(dim=0).argmax()) == band
     assert encoded[10].max() == -2 and encoded[40, :, band].min() > 0
+
+
+def test_an_equaliser_changes_bands_alike_at_all_times_and_no_silence():
+    energies = torch.tensor([-2.0, -1.5, -1.0, 0.5])[:, None].expand(4, 32)
+    silent, faint, first, loud = equalised(energies, 0.2, torch.Generator().manual_seed(0)) - energies
+    torch.testing.assert_close(first, loud)
+    torch.testing.assert_close(faint, loud / 2)
+    assert not silent.any()
+    assert 0.02 < loud.std() < 0.4 and loud.diff().abs().max() < 0.2
 
 
 def test_log_mel_sub_frames_are_in_order_of_time():

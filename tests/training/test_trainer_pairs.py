@@ -252,6 +252,18 @@ def test_clips_begin_their_performance_for_the_share_that_is_asked_for(tmp_path)
     torch.testing.assert_close(later.carried, whole[3:5])
 
 
+def test_each_clip_is_equalised_in_its_own_way(tmp_path):
+    folder = write_clips(tmp_path / "data", count=1)
+    plain, other = (ClipDataset(folder, 4, 2, equalisation=amount) for amount in (0.0, 0.3))
+    changes = []
+    for number in range(2):
+        clip, changed = (data.sample(seeded(number)) for data in (plain, other))
+        assert torch.equal(clip.latents, changed.latents)
+        assert torch.equal(changed.windows, other.sample(seeded(number)).windows)
+        changes.append(float((changed.windows - clip.windows).abs().max()))
+    assert changes[0] != changes[1] and min(changes) > 0.01
+
+
 def test_ways_weigh_nothing_where_no_motion_is_predicted(tmp_path):
     run = config(tmp_path, data=write_clips(tmp_path / "data"), steps=1)
     trainer = Trainer(run)
