@@ -18,6 +18,7 @@ from .patches import PatchAutoencoder
 CELLS = 2  # of the field, along a latent pixel
 FIELD = 2 * CELLS**2  # channels: x of all cells, then y
 REACH = 3.0  # pixels from where an output of 1 fetches
+STILL = 0.08  # of an output that moves nothing: what rests is the portrait itself, not nearly
 COVER_CELLS = 4
 COVER = COVER_CELLS**2
 CERTAIN = 3.0  # cover of a cell that is surely painted over; it weighs as a way of `REACH` times as much
@@ -42,7 +43,8 @@ class PortraitWarp(nn.Module):
         paint, field, cover = output.split([portrait.shape[1], FIELD, COVER], dim=1)
         dtype = self.patches.encoder.weight.dtype
         still, painted = (self.patches.decode(latents.to(dtype)).float() for latents in (portrait, paint))
-        picture = moved(still.repeat_interleave(len(output) // len(portrait), 0), field.float())
+        ways = F.softshrink(field.float(), STILL)
+        picture = moved(still.repeat_interleave(len(output) // len(portrait), 0), ways)
         opaque = ((spread(cover.float(), COVER_CELLS) - BARE) / (COVERED - BARE)).clamp(0, 1)
         picture = picture.lerp(painted, opaque)
         return self.patches.encode(picture.to(dtype)).to(output)
