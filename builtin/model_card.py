@@ -106,7 +106,7 @@ def rows(people: Lines, control: Lines, long: Lines, wronged: Lines) -> list[Row
         row(f"drift, grey levels, first to last second {beyond}", "<= 3", "drift", lambda x: x <= 3, long),
         row("loss with a wrong person over the right one", ">= 3", "wrong", lambda x: x >= 3, wronged),
         row(
-            "the same, the reference alone (attention, and what moves)",
+            "the same, through the reference attention alone",
             ">= 1.3",
             "attention",
             lambda x: x >= 1.3,

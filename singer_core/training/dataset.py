@@ -72,7 +72,8 @@ class Sample(Batch):
     """One clip with all that conditions it; with a leading axis b after `collate`.
 
     latents    f 4 h w    to be learnt
-    reference  4 h w      portrait, any frame of the performance
+    reference  4 h w      portrait, any frame of the performance, as attention sees it
+    base       4 h w      and as a network that predicts motion moves it
     carried    k 4 h w    frames before the clip
     windows    f k l d    audio features around every frame; empty in a pair
     masks      3 n        one a level, level 0 first: full, face, lip
@@ -85,6 +86,7 @@ class Sample(Batch):
 
     latents: Tensor
     reference: Tensor
+    base: Tensor
     carried: Tensor
     windows: Tensor
     masks: tuple[Tensor, ...]
@@ -205,6 +207,7 @@ class ClipDataset:
         return Sample(
             latents=near,
             reference=reference,
+            base=reference,
             carried=before if len(before) else reference.expand(self.carried, *reference.shape),
             windows=windows,
             masks=masks,

@@ -164,7 +164,7 @@ def weighed_at_lips(error: Tensor, lips: Tensor, extra: float) -> Tensor:
 
 def with_wrong_portrait(batch: Sample) -> dict[str, Sample]:
     """Different people, each given the next one's portrait: in all inputs, or in the reference UNet alone."""
-    other = {name: getattr(batch, name).roll(1, 0) for name in ("reference", "identity", "shown")}
+    other = {name: getattr(batch, name).roll(1, 0) for name in ("reference", "base", "identity", "shown")}
     return {
         "wrong": dataclasses.replace(batch, **other),
         "attention": dataclasses.replace(batch, reference=other["reference"]),
@@ -282,7 +282,7 @@ def reference_features(
     if config.stage == 2:
         images = torch.cat([images, carried_latents(config, batch, draws)], dim=1)
     made = network.reference_features(images, tokens[1:])
-    return dataclasses.replace(made, made=None)
+    return dataclasses.replace(made, made=None, base=None if made.base is None else batch.base)
 
 
 def carried_latents(config: TrainConfig, batch: Sample, draws: Draws) -> Tensor:

@@ -114,6 +114,14 @@ def test_a_wrong_portrait_costs_nothing_where_no_portrait_is_read(people, tmp_pa
     assert fresh is not None and fresh.right == fresh.wrong == fresh.attention
 
 
+def test_attention_may_see_another_than_the_one_who_moves(tmp_path):
+    """An untrained network moves nothing: the portrait itself, whomever attention sees."""
+    moving = dataclasses.replace(SMALL, predicts="motion")
+    data = write_clips(tmp_path / "data")
+    found = Trainer(config(tmp_path, data=data, architecture=moving)).sensitivity()
+    assert found is not None and found.right == found.attention != found.wrong
+
+
 def test_one_person_has_no_wrong_portrait(tmp_path):
     data = write_clips(tmp_path / "one", 1)
     assert Trainer(config(tmp_path, data=data)).sensitivity() is None
