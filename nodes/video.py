@@ -68,7 +68,7 @@ class SingerVideo(io.ComfyNode):
         longest_side: int = LONGEST_SIDE,
     ) -> io.NodeOutput:
         samples = latent["samples"]
-        canvas = capped(canvas_of(samples, vae, portrait, longest_side), longest_side)
+        canvas = capped(canvas_of(samples, vae, portrait), longest_side)
         rate, start = seen_at([latent], fps, audio_start)
         return shown(write_video([samples], canvas, vae, rate, crf, audio, start))
 
@@ -244,9 +244,7 @@ def decoded_at_once(vae: VAE, latents: Sequence[Tensor]) -> int:
     return max(1, min(int(DECODED_BYTES / (3 * 4 * pixels)), DECODED_FRAMES))
 
 
-def canvas_of(
-    latents: Tensor, vae: VAE, portrait: Portrait | None, longest: int = 0, socket: str = "portrait"
-) -> Canvas:
+def canvas_of(latents: Tensor, vae: VAE, portrait: Portrait | None, socket: str = "portrait") -> Canvas:
     """Frames as they are, or pasted back. Raises ValueError where the portrait has another size."""
     scale = vae.spacial_compression_decode()
     size = (latents.shape[-2] * scale, latents.shape[-1] * scale)
@@ -257,7 +255,7 @@ def canvas_of(
             f"`{socket}` was prepared for {portrait.crop.size[1]} x {portrait.crop.size[0]} pixels, the "
             f"latents are {size[1]} x {size[0]}. Connect the portrait that was sampled, or none."
         )
-    return pasted(portrait, longest)
+    return pasted(portrait)
 
 
 def canvas_of_two(

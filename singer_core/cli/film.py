@@ -137,7 +137,7 @@ def canvas_of(film: Film, how: RenderSettings) -> Canvas:
     from ..render.canvas import bare, pasted, sharpened
 
     if how.paste_back:
-        return pasted(film.portrait, how.longest_side)
+        return pasted(film.portrait)
     moves = film.pipeline.network.architecture.predicts == "motion"
     return sharpened(film.portrait) if moves else bare(film.portrait.crop.size)
 

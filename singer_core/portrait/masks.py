@@ -85,6 +85,15 @@ def overlap(one: Sequence[float], other: Sequence[float]) -> float:
     return both / max(sum(areas) - both, 1e-9)
 
 
+def middle(weights: torch.Tensor) -> tuple[float, float]:
+    """Mean place (y, x) of the weights (H, W), in shares of their sides."""
+    y, x = (
+        float(sums @ (torch.arange(len(sums)) + 0.5) / len(sums) / sums.sum())
+        for sums in (weights.sum(1), weights.sum(0))
+    )
+    return y, x
+
+
 def expand_box(box: Box, ratio: float, size: tuple[int, int], min_height: float = 0.0) -> Box:
     """Scale a box about its middle, then shift it back into a picture of `size` (H, W): left / top first.
 

@@ -5,6 +5,7 @@ A canvas takes one frame of every film at a time, so that pictures of any size n
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from torch import Tensor
 from ..portrait.crop import CropTransform, PasteBack, whole
 from ..portrait.detail import scaled
 from ..portrait.image import from_tensor, to_tensor
+from ..portrait.masks import middle
 from ..portrait.portrait import Portrait
 
 logger = logging.getLogger(__name__)
@@ -32,11 +34,19 @@ class Canvas:
     size     (H, W)
     films    how many frames make a picture
     compose  frames (3, H, W) each, in [0, 1] -> the picture (3, *size)
+    remade   the same at another size, where that costs less than to scale every picture
     """
 
     size: Size
     films: int
     compose: Callable[[Sequence[Tensor]], Tensor]
+    remade: Callable[[Size], Canvas] | None = None
+
+    def at(self, size: Size) -> Canvas:
+        """The same, scaled."""
+        if self.remade is not None:
+            return self.remade(size)
+        return Canvas(size, self.films, lambda frames: scaled(self.compose(frames), size))
 
 
 def bare(size: Size) -> Canvas:
@@ -54,26 +64,17 @@ def sharpened(portrait: Portrait) -> Canvas:
     return Canvas(fine.size, 1, lambda frames: paste(frames[0]))
 
 
-def pasted(portrait: Portrait, longest: int = 0) -> Canvas:
-    """The crop back in the picture that it was cut from, scaled down as by `capped`."""
-    original, crop = _original(portrait), portrait.crop
-    size = _capped(crop.original_size, longest)
-    if size != crop.original_size:
-        original = scaled(original, size)
-        down, across = (new / old for new, old in zip(size, crop.original_size, strict=True))
-        left, top, right, bottom = crop.box
-        box = round(left * across), round(top * down), round(right * across), round(bottom * down)
-        crop = CropTransform(box, crop.size, size)
-    paste = PasteBack(original, crop)
-    return Canvas(size, 1, lambda frames: paste(frames[0]))
+def pasted(portrait: Portrait, size: Size | None = None) -> Canvas:
+    """The crop back in the picture that it was cut from, scaled to `size`; None = as it is."""
+    paste = _paste(portrait, size)
+    remade = functools.partial(pasted, portrait)
+    return Canvas(paste.transform.original_size, 1, lambda frames: paste(frames[0]), remade)
 
 
 def capped(canvas: Canvas, longest: int) -> Canvas:
     """The same, scaled down where its longer side exceeds `longest`; 0 = no limit."""
     size = _capped(canvas.size, longest)
-    if size == canvas.size:
-        return canvas
-    return Canvas(size, canvas.films, lambda frames: scaled(canvas.compose(frames), size))
+    return canvas if size == canvas.size else canvas.at(size)
 
 
 def _capped(size: Size, longest: int) -> Size:
@@ -102,32 +103,44 @@ def side_by_side(left: Canvas, right: Canvas) -> Canvas:
         parts = left.compose(frames[: left.films]), right.compose(frames[left.films :])
         return torch.cat([part.cpu() for part in parts], dim=2)
 
-    size = left.size[0], left.size[1] + right.size[1]
-    return Canvas(size, left.films + right.films, compose)
+    def remade(size: Size) -> Canvas:
+        width = round(left.size[1] * size[1] / whole[1])
+        return side_by_side(left.at((size[0], width)), right.at((size[0], size[1] - width)))
+
+    whole = left.size[0], left.size[1] + right.size[1]
+    return Canvas(whole, left.films + right.films, compose, remade)
 
 
-def in_one_picture(first: Portrait, second: Portrait) -> Canvas:
-    """Two crops of one picture back in it; where they overlap, each has the side of its own face.
+def in_one_picture(first: Portrait, second: Portrait, size: Size | None = None) -> Canvas:
+    """As `pasted`, two crops of one picture; where they overlap, each has the side of its own face.
 
     Raises ValueError where the pictures differ, or the faces are the same.
     """
-    pastes = _paste(first), _paste(second)
-    if not torch.equal(pastes[0].original, pastes[1].original):
+    if not torch.equal(_original(first), _original(second)):
         raise ValueError(
             "The two portraits are from different pictures. Prepare both from one picture with two faces, or "
             "show them side by side."
         )
-    share = _share(_centre(first), _centre(second), first.crop.original_size)
+    pastes = _paste(first, size), _paste(second, size)
+    whole = pastes[0].transform.original_size
+    share = _share(_centre(first, pastes[0]), _centre(second, pastes[1]), whole)
 
     def compose(frames: Sequence[Tensor]) -> Tensor:
         one, other = (paste(frame) for paste, frame in zip(pastes, frames, strict=True))
         return other.lerp(one, share)
 
-    return Canvas(first.crop.original_size, 2, compose)
+    return Canvas(whole, 2, compose, functools.partial(in_one_picture, first, second))
 
 
-def _paste(portrait: Portrait) -> PasteBack:
-    return PasteBack(_original(portrait), portrait.crop)
+def _paste(portrait: Portrait, size: Size | None) -> PasteBack:
+    original, crop = _original(portrait), portrait.crop
+    if size is not None:
+        original = scaled(original, size)
+        down, across = (new / old for new, old in zip(size, crop.original_size, strict=True))
+        left, top, right, bottom = crop.box
+        box = round(left * across), round(top * down), round(right * across), round(bottom * down)
+        crop = CropTransform(box, crop.size, size)
+    return PasteBack(original, crop)
 
 
 def _original(portrait: Portrait) -> Tensor:
@@ -139,15 +152,11 @@ def _original(portrait: Portrait) -> Tensor:
     return portrait.original
 
 
-def _centre(portrait: Portrait) -> Tensor:
+def _centre(portrait: Portrait, paste: PasteBack) -> Tensor:
     """Middle of the face in pixels of the picture, (2,): y, x."""
-    weight = portrait.region / portrait.region.sum()
-    left, top, right, bottom = portrait.crop.box
-    middle = []
-    for start, stop, share in ((top, bottom, weight.sum(1)), (left, right, weight.sum(0))):
-        position = (torch.arange(len(share)) + 0.5) / len(share)
-        middle.append(start + (stop - start) * (position * share).sum())
-    return torch.stack(middle)
+    left, top, right, bottom = paste.transform.box
+    y, x = middle(portrait.region)
+    return torch.tensor([top + (bottom - top) * y, left + (right - left) * x])
 
 
 def _share(first: Tensor, second: Tensor, size: Size) -> Tensor:

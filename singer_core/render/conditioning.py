@@ -15,6 +15,7 @@ from ..network.architecture import Architecture
 from ..network.conditions import AudioTokens, ClipConditions, ReferenceFeatures
 from ..portrait.crop import LIPS_AT
 from ..portrait.identity import identity_for
+from ..portrait.masks import middle
 from ..portrait.portrait import MARGIN, Portrait
 from ..settings import SingerOptions
 from .clips import Clip
@@ -105,7 +106,8 @@ def framing_warning(architecture: Architecture, portrait: Portrait) -> str | Non
     size = portrait.image.shape[-2:]
     face = portrait.region > 0.5
     lips = portrait.masks[0][2].view(*(side // constants.VAE_STRIDE for side in size))
-    right, down = (_middle(lips.sum(dim)) - at for dim, at in zip((0, 1), LIPS_AT, strict=True))
+    y, x = middle(lips)
+    right, down = x - LIPS_AT[0], y - LIPS_AT[1]
     share = max(float(face.any(dim).float().mean()) for dim in (0, 1))
     if max(abs(right), abs(down)) <= ASTRAY and FACE_SHARE[0] <= share <= FACE_SHARE[1]:
         return None
@@ -114,12 +116,6 @@ def framing_warning(architecture: Architecture, portrait: Portrait) -> str | Non
         f"of where this model learnt mouths, the face's box {share:.0%} of the picture, not 67 %; it sings "
         "such portraits badly."
     )
-
-
-def _middle(weights: Tensor) -> float:
-    """Mean place of the weights (n,), as a share of their range."""
-    places = (torch.arange(len(weights)) + 0.5) / len(weights)
-    return float((weights * places).sum() / weights.sum())
 
 
 @torch.no_grad()

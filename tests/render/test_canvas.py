@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from singer_core.portrait.crop import CropTransform, PasteBack
+from singer_core.portrait.detail import scaled
 from singer_core.portrait.image import from_tensor, to_tensor
 from singer_core.portrait.portrait import Portrait
 from singer_core.render.canvas import FINE, bare, capped, in_one_picture, pasted, sharpened, side_by_side
@@ -39,12 +40,29 @@ def test_a_film_alone_is_bare_or_pasted():
     assert canvas.size == (H, W) and torch.equal(canvas.compose([one]), alone(portrait(20), one))
 
 
-def test_a_large_picture_is_scaled_before_anything_is_pasted_into_it(caplog):
-    whole = portrait(20, side=60)
-    small = pasted(whole, longest=W // 2)
-    assert small.size == (44, 100) and "is scaled to 100 x 44" in caplog.text
-    late = capped(pasted(whole), W // 2)
-    assert (small.compose([frame(1)]) - late.compose([frame(1)])).abs().mean() < 0.04
+@pytest.mark.parametrize(
+    ("whole", "height"),
+    [
+        (pasted(portrait(20, side=60)), 44),
+        (in_one_picture(portrait(5), portrait(120)), 44),
+        (side_by_side(pasted(portrait(20)), pasted(portrait(120))), 22),
+    ],
+    ids=["one", "two in one picture", "side by side"],
+)
+def test_a_large_picture_is_scaled_before_anything_is_pasted_into_it(whole, height, caplog):
+    small, frames = capped(whole, W // 2), [frame(1), frame(2)][: whole.films]
+    assert small.size == (height, 100) and f"is scaled to 100 x {height}" in caplog.text
+    early, late = small.compose(frames), scaled(whole.compose(frames), small.size)
+    assert 0 < (early - late).abs().mean() < 0.04
+
+
+def test_pictures_side_by_side_need_one_height_before_they_are_scaled():
+    low = pasted(
+        dataclasses.replace(
+            portrait(0), crop=CropTransform((0, 0, 64, 64), (64, 64), (H, 80)), original=PICTURE[..., :80]
+        )
+    )
+    assert capped(side_by_side(pasted(portrait(5)), low), 100).size == (32, 100)
 
 
 def test_a_small_crop_is_shown_as_sharp_as_its_picture():
