@@ -31,7 +31,7 @@ from singer_core.network.adapter import SingerAdapter
 from singer_core.network.architecture import Architecture
 from singer_core.network.checkpoint import VARIANTS, Checkpoint, open_checkpoint
 from singer_core.network.conditions import UNCONDITIONAL, Branch, ReferenceFeatures
-from singer_core.render.conditioning import check_size, framing_warning
+from singer_core.render.conditioning import framing_warning
 from singer_core.render.run import RunConditions, SongConditions, make_run
 from singer_core.settings import NoiseSchedule, SingerOptions, distilled_warning
 
@@ -285,7 +285,6 @@ def condition_run(
         song: SongConditions = cond[SONG]
         if id(song) not in made:
             arch = guider.model_patcher.model.architecture
-            check_size(arch, song.portrait)
             if song.start == 0 and (words := framing_warning(arch, song.portrait)):
                 logger.warning("SINGER: %s", words)
             made[id(song)] = _make(guider, song, noise, guided)

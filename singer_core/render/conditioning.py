@@ -73,7 +73,11 @@ class PortraitConditions:
 
 @torch.no_grad()
 def portrait_conditions(network: Network, portrait: Portrait) -> PortraitConditions:
-    """Tokens, face features, masks and pixels of a portrait; without identity the embedding is 0."""
+    """Tokens, face features, masks and pixels of a portrait; without identity the embedding is 0.
+
+    Raises as `check_size`.
+    """
+    check_size(network.architecture, portrait)
     adapter, device, dtype = network.adapter, network.device, network.dtype
     identity = identity_for(portrait, network.architecture.identity_width)
     embeddings = torch.stack([torch.zeros_like(identity), identity]).to(device, dtype)

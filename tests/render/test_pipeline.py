@@ -279,6 +279,15 @@ def test_features_of_another_front_end_are_refused_with_both_sizes(pipeline):
         next(pipeline.render(tiny.portrait_of(), audio))
 
 
+def test_another_size_than_a_network_that_moves_the_portrait_was_trained_at_is_refused(pipeline, monkeypatch):
+    moving = dataclasses.replace(pipeline.network.architecture, predicts="motion")
+    monkeypatch.setattr(pipeline.network, "architecture", moving)
+    with pytest.raises(
+        ValueError, match=f"has 128 x 64 pixels; this model sings {tiny.SIDE} x {tiny.SIDE} only"
+    ):
+        film(pipeline, size=(64, 128))
+
+
 def test_half_precision_stays_near_full_precision(tiny_checkpoint, pipeline):
     """Without guidance, which multiplies the differences of a random network by 3.5."""
     plain = using(pipeline, reference_scale=1.0, audio_scale=1.0)
