@@ -94,7 +94,7 @@ class SingerSampler(io.ComfyNode):
                     advanced=True,
                     tooltip="Keep finished clips in the system's temporary folder: after a cancel the same "
                     "graph goes on from there, and a changed song renders what changed. 1 MB a clip at 512 x "
-                    "512.",
+                    "512, 2 MB of the built-in model.",
                 ),
                 io.Boolean.Input(
                     "finished_only",

@@ -208,7 +208,7 @@ class WorkSettings:
 
     work_dir: Path | None = setting(
         None,
-        "Where finished clips are kept, up to 64 KB a frame (default: singer-* in the temporary folder).",
+        "Where finished clips are kept, about 100 KB a frame (default: singer-* in the temporary folder).",
         metavar="DIR",
     )
     keep_clips: bool = setting(True, "Use finished clips and keep those that get finished.")
