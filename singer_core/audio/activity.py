@@ -11,9 +11,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from .decoding import BLOCK_FRAMES
 from .features import AudioFeatures, exact_fps, frame_count
-from .scratch import release_pages, scratch_array
-from .waveform import Waveform
+from .waveform import Waveform, collect
 
 SILENCE_DB = -100.0  # what digital silence counts as, re full scale
 VOICE_FLOOR_DB = -60.0  # what stays below is no voice: hiss, bleed, digital silence
@@ -62,15 +62,16 @@ def hushed(sound: Waveform) -> Waveform:
         )
     if not quiet:
         return sound
-    out, start = scratch_array((sound.channels, sound.length)), 0
-    for block in sound.blocks():
-        out[:, start : start + block.shape[1]] = block.numpy()
-        start += block.shape[1]
-        release_pages(out)
-    for rest in quiet:
-        out[:, rest.start * sound.rate // HUSH_RATE : rest.stop * sound.rate // HUSH_RATE] = 0
-        release_pages(out)
-    return Waveform(torch.from_numpy(out.view(np.ndarray)), sound.rate, out)
+
+    def heard() -> Iterator[np.ndarray]:
+        for index, block in enumerate(sound.blocks()):
+            for rest in quiet:
+                edges = (edge * sound.rate // HUSH_RATE for edge in (rest.start, rest.stop))
+                first, last = (max(edge - index * BLOCK_FRAMES, 0) for edge in edges)
+                block[:, first:last] = 0
+            yield block.numpy().T
+
+    return collect(heard(), sound.channels, sound.rate, lambda: sound.length)
 
 
 def rests(silent: torch.Tensor, shortest: int) -> Iterator[range]:
@@ -127,20 +128,15 @@ def level_vocals(vocals: Waveform, strength: float = 1.0) -> Waveform:
         raise ValueError(f"strength is {strength}; 0 (no levelling) to 1 (full) is accepted.")
     fps = 25.0  # of the gain curve, not of the video
     gain_db = _levelling_gain(vocals, fps) * strength
-    out = scratch_array((vocals.channels, vocals.length))
-    position, peak, step = np.arange(len(gain_db)) + 0.5, 0.0, 65536
-    for start in range(0, vocals.length, step):
-        stop = min(start + step, vocals.length)
-        at = np.arange(start, stop) * (fps / vocals.rate)
-        gain = 10 ** (np.interp(at, position, gain_db.numpy()) / 20)
-        out[:, start:stop] = vocals.block(start, stop).numpy() * gain
-        peak = max(peak, float(np.abs(out[:, start:stop]).max()))
-        release_pages(out)
-    if peak > 1.0:
-        for start in range(0, vocals.length, step):
-            out[:, start : start + step] /= peak
-            release_pages(out)
-    return Waveform(torch.from_numpy(out.view(np.ndarray)), vocals.rate, out)
+    position = np.arange(len(gain_db)) + 0.5
+
+    def levelled() -> Iterator[np.ndarray]:
+        for index, block in enumerate(vocals.blocks()):
+            at = (np.arange(block.shape[1]) + index * BLOCK_FRAMES) * (fps / vocals.rate)
+            gain = 10 ** (np.interp(at, position, gain_db.numpy()) / 20)
+            yield (block.numpy() * gain).astype(np.float32).T
+
+    return collect(levelled(), vocals.channels, vocals.rate, lambda: vocals.length)
 
 
 def _levelling_gain(vocals: Waveform, fps: float) -> torch.Tensor:

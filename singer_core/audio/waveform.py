@@ -95,10 +95,10 @@ def read_audio(path: str | Path, rate: int | None = None, mono: bool = False) ->
     if mono and channels > 1:
         stream, channels = (block.mean(axis=1, keepdims=True) for block in stream), 1
     if rate is None or rate == own_rate:
-        waveform = _collect(stream, channels, own_rate, lambda: counted.frames)
+        waveform = collect(stream, channels, own_rate, lambda: counted.frames)
     else:
         resampled = resample_blocks(stream, channels, own_rate, rate)
-        waveform = _collect(
+        waveform = collect(
             resampled, channels, rate, lambda: _resampled_length(counted.frames, own_rate, rate)
         )
     counted.report()
@@ -122,7 +122,7 @@ def to_mono(waveform: Waveform) -> Waveform:
     if waveform.channels == 1:
         return waveform
     blocks = (block.mean(dim=0).numpy()[:, None] for block in waveform.blocks())
-    return _collect(blocks, 1, waveform.rate, lambda: waveform.length)
+    return collect(blocks, 1, waveform.rate, lambda: waveform.length)
 
 
 def resample(waveform: Waveform, rate: int) -> Waveform:
@@ -139,7 +139,7 @@ def resample(waveform: Waveform, rate: int) -> Waveform:
         samples = functional.resample(waveform.samples.contiguous(), waveform.rate, rate)
         return Waveform(samples[:, :length], rate)
     blocks = (block.numpy().T for block in waveform.blocks())
-    return _collect(
+    return collect(
         resample_blocks(blocks, waveform.channels, waveform.rate, rate),
         waveform.channels,
         rate,
@@ -202,7 +202,7 @@ class _Counted:
             )
 
 
-def _collect(blocks: Iterator[np.ndarray], channels: int, rate: int, length: Callable[[], int]) -> Waveform:
+def collect(blocks: Iterator[np.ndarray], channels: int, rate: int, length: Callable[[], int]) -> Waveform:
     """Gather blocks into a waveform of exactly `length()` frames (asked after the last block), peak <= 1."""
     with tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES, prefix="singer-", dir=scratch_folder()) as file:
         written, peak = 0, 0.0
