@@ -25,7 +25,7 @@ from ..files import read_json
 from ..libraries import require
 from ..network.memory import widest_float
 from ..progress import Progress, unwatched
-from ..weights import State, load_state
+from ..weights import State, load_state, match_state
 from .activity import hushed
 from .features import (
     RATE,
@@ -286,20 +286,12 @@ def build_wav2vec2(settings: dict[str, Any], state: State) -> Wav2Vec2Model:
     modeling = require(f"{package}.modeling_wav2vec2", purpose, "transformers")
     config = configuration.Wav2Vec2Config(**settings)
     model = modeling.Wav2Vec2Model(config)
-    wanted = model.state_dict()
-    state = rename_keys(state)
-    missing = [key for key in wanted if key not in state and key != "masked_spec_embed"]
-    wrong = [key for key, value in wanted.items() if key in state and state[key].shape != value.shape]
-    if missing or wrong:
-        names = ", ".join((missing + wrong)[:3])
-        counts = f"{len(missing)} of {len(wanted)} tensors missing, {len(wrong)} of another shape"
-        raise RuntimeError(
-            f"These are not the weights of this wav2vec2: {counts} ({names}). Get them from {LINK}"
-        )
-    model.load_state_dict({key: state[key].float() for key in wanted if key in state}, strict=False)
-    unexpected = len([key for key in state if key not in wanted])
-    size = (config.num_hidden_layers, config.hidden_size)
-    _log.info("wav2vec2: %d layers of width %d, %d tensors unused.", *size, unexpected)
+    own = model.state_dict()
+    unread = {key: own[key] for key in ("masked_spec_embed",) if key in own}  # of training alone
+    state = {**unread, **rename_keys(state)}
+    match_state(model, state, "this wav2vec2", LINK)
+    size, unused = (config.num_hidden_layers, config.hidden_size), len(state.keys() - own.keys())
+    _log.info("wav2vec2: %d layers of width %d, %d tensors unused.", *size, unused)
     return model.eval()
 
 
