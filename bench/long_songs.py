@@ -242,7 +242,7 @@ def measure_rests(args: argparse.Namespace) -> None:
         rest = h.resting(show.motion.sung)
         for silence in (0.0, 0.5, 1.0):
             response = MotionResponse(silence=silence)
-            weights = motion_weights(heard.frames, heard.fps, response, heard.activity).tensor
+            weights = motion_weights(heard.frames, heard.fps, response, heard.activity)
             clips = pipeline.render(h.portrait_of(show), heard, 1, weights)
             opening = h.openings(show, h.as_frames(clip.pictures for clip in clips)[: len(show)])
             numbers = [opening[rest].mean(), opening[show.motion.sung].mean()]

@@ -242,7 +242,7 @@ class SingerMotionWeights(io.ComfyNode):
             loudness=loudness_curve(song, fps, frames) if song and loudness else None,
             beats=beat_times(song) if song and beat else None,
         )
-        return io.NodeOutput(weights.tensor)
+        return io.NodeOutput(weights)
 
 
 def separated(name: str, song: Waveform, progress: Callable[[float], None]) -> tuple[Waveform, Waveform]:

@@ -111,6 +111,6 @@ def test_lyrics_with_times_mark_the_lines_with_factors_in_braces(tmp_path):
 
 def test_marks_multiply_with_all_else():
     response = MotionResponse(lip=2.0, silence=0.5, marks="0.08-0.16 lip 0.5; 0.12-0.2 pose 3")
-    found = motion_weights(6, 25.0, response, activity=torch.tensor([1.0, 1, 1, 0, 0, 0]))
-    assert found.lip.tolist() == [2, 2, 1, 0.5, 1, 1]
-    assert found.pose.tolist() == [1, 1, 1, 3, 3, 1] and found.face.eq(1).all()
+    pose, face, lip = motion_weights(6, 25.0, response, activity=torch.tensor([1.0, 1, 1, 0, 0, 0])).T
+    assert lip.tolist() == [2, 2, 1, 0.5, 1, 1]
+    assert pose.tolist() == [1, 1, 1, 3, 3, 1] and face.eq(1).all()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 
 from ..libraries import require
 from ..marks import read_marks
-from ..progress import Progress, unwatched
 from ..settings import MotionResponse
 from .waveform import Waveform, resample, to_mono
 
@@ -20,20 +17,6 @@ BEAT_SIGMA = 0.1  # s, half width of the pulse around a beat
 LOUDNESS_RANGE_DB = 20.0  # so far above or below the median loudness the response is full
 
 
-@dataclass(frozen=True)
-class MotionWeights:
-    """Weights of the three audio-attention branches, (s,) each: 1 is the reference, 0 removes the branch."""
-
-    pose: torch.Tensor
-    face: torch.Tensor
-    lip: torch.Tensor
-
-    @property
-    def tensor(self) -> torch.Tensor:
-        """(s, 3): pose, face, lip."""
-        return torch.stack([self.pose, self.face, self.lip], dim=1)
-
-
 def motion_weights(
     frames: int,
     fps: float,
@@ -41,10 +24,11 @@ def motion_weights(
     activity: torch.Tensor | None = None,
     loudness: torch.Tensor | None = None,
     beats: torch.Tensor | None = None,
-) -> MotionWeights:
-    """Weights of `frames` frames: constants, beats, loudness, silence and marks multiply.
+) -> torch.Tensor:
+    """Pose, face and lip weight of `frames` frames, (frames, 3): 1 is the reference, 0 removes a branch.
 
-    What is not given has no effect. Raises ValueError for marks that cannot be read.
+    Constants, beats, loudness, silence and marks multiply; what is not given has no effect. Raises ValueError
+    for marks that cannot be read.
 
     activity  (n,) in [0, 1]   vocal activity of the frames; frames behind it count as silent
     loudness  (n,) dB          of the mix or the stem; frames behind it repeat the last value
@@ -65,7 +49,7 @@ def motion_weights(
         rows = slice(round(mark.start * fps), round(mark.stop * fps))
         for curve, factor in zip((pose, face, lip), mark.weights, strict=True):
             curve[rows] *= factor
-    return MotionWeights(pose, face, lip)
+    return torch.stack([pose, face, lip], dim=1)
 
 
 def beat_pulses(frames: int, fps: float, beats: torch.Tensor) -> torch.Tensor:
@@ -78,7 +62,7 @@ def beat_pulses(frames: int, fps: float, beats: torch.Tensor) -> torch.Tensor:
     return torch.exp(-distance.square() / (2 * BEAT_SIGMA**2)).float()
 
 
-def beat_times(mix: Waveform, progress: Progress = unwatched) -> torch.Tensor:
+def beat_times(mix: Waveform) -> torch.Tensor:
     """Times of the beats in seconds, ascending, (n,) float64; empty where there is no rhythm.
 
     librosa's dynamic-programming tracker with its defaults, over the whole song up to four minutes. Longer
@@ -90,7 +74,6 @@ def beat_times(mix: Waveform, progress: Progress = unwatched) -> torch.Tensor:
     size, context = WINDOW_SECONDS * BEAT_RATE, CONTEXT_SECONDS * BEAT_RATE
     times: list[float] = []
     for start in range(0, mono.length, size):
-        progress(start / mono.length)
         stop = min(start + size, mono.length)
         read = max(start - context, 0)
         samples = mono.block(read, min(stop + context, mono.length))[0].numpy()
@@ -98,7 +81,6 @@ def beat_times(mix: Waveform, progress: Progress = unwatched) -> torch.Tensor:
         for time in found + read / BEAT_RATE:
             if start <= time * BEAT_RATE < stop and (not times or time - times[-1] >= MIN_INTERVAL):
                 times.append(float(time))
-    progress(1.0)
     return torch.tensor(times, dtype=torch.float64)
 
 

@@ -229,7 +229,7 @@ def _motion(how: RenderSettings, song: inputs.Song, audio: AudioFeatures) -> tor
         activity=vocal_activity(song.vocals, audio.fps, audio.frames) if response.silence else None,
         loudness=loudness_curve(song.vocals, audio.fps, audio.frames) if response.loudness else None,
         beats=beats,
-    ).tensor
+    )
     if how.plot:
         from ..evaluation.song_plot import plot_song
 

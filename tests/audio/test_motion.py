@@ -11,7 +11,7 @@ import torch
 from singer_core.audio import motion
 from singer_core.audio.activity import level_vocals, loudness_curve, vocal_activity, with_activity
 from singer_core.audio.logmel import LogMelFrontEnd
-from singer_core.audio.motion import MotionResponse, MotionWeights, beat_pulses, beat_times, motion_weights
+from singer_core.audio.motion import MotionResponse, beat_pulses, beat_times, motion_weights
 from singer_core.audio.waveform import Waveform
 
 
@@ -126,18 +126,18 @@ def test_missing_librosa_names_its_remedy(monkeypatch):
 
 def test_motion_weights_are_constant_by_default():
     weights = motion_weights(10, 25, activity=torch.zeros(10), loudness=torch.zeros(10), beats=torch.ones(3))
-    assert isinstance(weights, MotionWeights)
-    torch.testing.assert_close(weights.tensor, torch.ones(10, 3))
+    torch.testing.assert_close(weights, torch.ones(10, 3))
     constants = motion_weights(4, 25, MotionResponse(pose=0.5, face=0.0, lip=2.0))
-    torch.testing.assert_close(constants.tensor, torch.tensor([[0.5, 0.0, 2.0]]).expand(4, 3))
+    torch.testing.assert_close(constants, torch.tensor([[0.5, 0.0, 2.0]]).expand(4, 3))
 
 
 def test_beats_move_the_pose_only():
     weights = motion_weights(50, 25, MotionResponse(pose=2.0, beat=0.5), beats=torch.tensor([0.5, 1.5]))
-    assert int(weights.pose[:25].argmax()) == 12 and int(weights.pose[25:].argmax()) == 12
-    assert float(weights.pose.max()) == pytest.approx(3.0, rel=0.03)
-    assert float(weights.pose.min()) == pytest.approx(2.0, rel=0.03)
-    torch.testing.assert_close(weights.tensor[:, 1:], torch.ones(50, 2))
+    pose = weights[:, 0]
+    assert int(pose[:25].argmax()) == 12 and int(pose[25:].argmax()) == 12
+    assert float(pose.max()) == pytest.approx(3.0, rel=0.03)
+    assert float(pose.min()) == pytest.approx(2.0, rel=0.03)
+    torch.testing.assert_close(weights[:, 1:], torch.ones(50, 2))
 
 
 def test_beat_pulses_are_those_of_the_nearest_beat():
@@ -149,12 +149,11 @@ def test_beat_pulses_are_those_of_the_nearest_beat():
 
 def test_loudness_moves_the_face_and_silence_closes_the_lips():
     loudness = torch.tensor([-60.0, -40.0, -30.0, -20.0, 0.0])
-    weights = motion_weights(
-        7, 25, MotionResponse(loudness=0.4, silence=1.0), torch.tensor([0, 0.5, 1, 1, 1]), loudness
-    )
-    torch.testing.assert_close(weights.face, torch.tensor([0.6, 0.8, 1.0, 1.2, 1.4, 1.4, 1.4]))
-    torch.testing.assert_close(weights.lip, torch.tensor([0, 0.5, 1, 1, 1, 0, 0]))
-    torch.testing.assert_close(weights.pose, torch.ones(7))
+    response, activity = MotionResponse(loudness=0.4, silence=1.0), torch.tensor([0, 0.5, 1, 1, 1])
+    pose, face, lip = motion_weights(7, 25, response, activity, loudness).T
+    torch.testing.assert_close(face, torch.tensor([0.6, 0.8, 1.0, 1.2, 1.4, 1.4, 1.4]))
+    torch.testing.assert_close(lip, torch.tensor([0, 0.5, 1, 1, 1, 0, 0]))
+    torch.testing.assert_close(pose, torch.ones(7))
 
 
 @pytest.mark.parametrize("bad", [{"pose": -1}, {"beat": -0.1}, {"loudness": 1.5}, {"silence": -1}])

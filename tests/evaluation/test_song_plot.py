@@ -29,7 +29,7 @@ def blue_of_the_pose(path, vocals, weights) -> np.ndarray:
 def test_weights_are_drawn_in_the_lowest_row_and_rise_on_beats(tmp_path, vocals):
     beats = torch.tensor([0.5, 1.0, 1.5])
     response = MotionResponse(face=0.5, lip=0.2, beat=1.0)
-    nodding = motion_weights(50, 25.0, response, beats=beats).tensor
+    nodding = motion_weights(50, 25.0, response, beats=beats)
     assert not blue_of_the_pose(tmp_path / "a.png", vocals, None).any()
     curve = blue_of_the_pose(tmp_path / "a.png", vocals, nodding)
     rows = np.flatnonzero(curve.any(axis=1)) / len(curve)
