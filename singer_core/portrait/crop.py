@@ -105,18 +105,6 @@ def exactly_around(
     return CropTransform((left, top, left + width, top + height), size, original_size)
 
 
-def paste_back(
-    original: torch.Tensor,
-    frame: torch.Tensor,
-    transform: CropTransform,
-    feather: float = 0.1,
-    colour_match: float = 1.0,
-    detail: bool = True,
-) -> torch.Tensor:
-    """An animated crop in its picture, float32 in [0, 1]; `PasteBack` is the same, faster for many frames."""
-    return PasteBack(original, transform, feather, colour_match, detail)(frame)
-
-
 @dataclass(frozen=True, eq=False)
 class PasteBack:
     """Blends animated crops into the picture they were cut from.

@@ -144,16 +144,13 @@ def build(state: Mapping[str, torch.Tensor]) -> IResNet:
     return network.eval().requires_grad_(False)
 
 
-def convert_onnx(
-    path_in: str | PathLike[str], path_out: str | PathLike[str], dtype: torch.dtype = torch.float32
-) -> Path:
-    """Write the IResNet in the ONNX file `path_in` as safetensors; float16 halves the file.
+def convert_onnx(path_in: str | PathLike[str], path_out: str | PathLike[str]) -> Path:
+    """Write the IResNet in the ONNX file `path_in` as safetensors.
 
     Raises FileNotFoundError, ValueError for a file that is no ONNX graph, RuntimeError for a graph of another
     network and where the package `onnx` is missing.
     """
-    tensors = ((name, value.to(dtype)) for name, value in read_onnx(path_in).items())
-    save_weights(Path(path_out), tensors, {"source": Path(path_in).name})
+    save_weights(Path(path_out), read_onnx(path_in).items(), {"source": Path(path_in).name})
     return Path(path_out)
 
 

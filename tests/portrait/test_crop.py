@@ -12,7 +12,6 @@ from singer_core.portrait.crop import (
     around,
     centred,
     exactly_around,
-    paste_back,
     whole,
 )
 from singer_core.portrait.image import from_tensor, to_tensor
@@ -38,6 +37,12 @@ def scaled(photo: Image.Image, width: int, height: int) -> Image.Image:
     """A real photograph with noise: detail at the pixel level."""
     noise = np.random.default_rng(0).integers(-40, 41, (height, width, 3))
     return Image.fromarray((np.asarray(photo.resize((width, height))) + noise).clip(0, 255).astype(np.uint8))
+
+
+def paste_back(
+    original: torch.Tensor, frame: torch.Tensor, crop: CropTransform, *how, **named
+) -> torch.Tensor:
+    return PasteBack(original, crop, *how, **named)(frame)
 
 
 @pytest.mark.parametrize(("width", "height", "at", "half"), ODD)

@@ -109,10 +109,12 @@ def test_a_linear_layer_may_be_a_product_and_a_sum(
     assert torch.allclose(ids.load_identity(onnx_file)(pixels), before, rtol=1e-4, atol=1e-5)
 
 
-def test_half_precision_halves_the_file(onnx_file: Path, tmp_path: Path, pixels: torch.Tensor) -> None:
-    full = convert_onnx(onnx_file, tmp_path / "full.safetensors")
-    half = convert_onnx(onnx_file, tmp_path / "half.safetensors", torch.float16)
-    assert half.stat().st_size < 0.65 * full.stat().st_size
+def test_a_file_in_half_precision_loads(onnx_file: Path, tmp_path: Path, pixels: torch.Tensor) -> None:
+    full, half = (
+        load_file(convert_onnx(onnx_file, tmp_path / "full.safetensors")),
+        tmp_path / "half.safetensors",
+    )
+    save_file({key: value.half() for key, value in full.items()}, half)
     cosine = torch.cosine_similarity(ids.load_identity(half)(pixels), run_onnx(onnx_file, pixels))
     assert cosine.min() >= 0.9999
 
