@@ -380,8 +380,10 @@ class SingerOptions:
         accepted = "two parts of the steps from 0 to 1, the first not above the second"
         _require(ordered, "guidance_interval", self.guidance_interval, accepted)
         self._check_clips()
-        for name, choices in _CHOICES.items():
-            _require(getattr(self, name) in choices, name, getattr(self, name), ", ".join(choices))
+        for its_field, hint in typed_fields(SingerOptions):
+            if get_origin(hint) is Literal:
+                value, choices = getattr(self, its_field.name), get_args(hint)
+                _require(value in choices, its_field.name, value, ", ".join(choices))
         for name, values in (
             ("sfm_strength", [self.sfm_strength]),
             ("band_gains", self.band_gains),
@@ -415,17 +417,6 @@ class SingerOptions:
     def but(self, **changes: Any) -> SingerOptions:
         """A copy with some fields changed; ValueError where a value is out of range."""
         return dataclasses.replace(self, **changes)
-
-
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "noise_schedule": get_args(NoiseSchedule),
-    "msm_input": get_args(MsmInput),
-    "msm_scale": get_args(MsmScale),
-    "reference_rows": get_args(ReferenceRows),
-    "carry": get_args(Carry),
-    "clip_noise": get_args(ClipNoise),
-    "solver": get_args(Solver),
-}
 
 
 def _require(holds: bool, name: str, value: object, accepted: str) -> None:
