@@ -60,6 +60,8 @@ logger = logging.getLogger(__name__)
 FORM = ("clip_frames", "motion_frames", "overlap", "clip_noise", "hold_colours", "reanchor")
 ANY_SONG = (sys.maxsize, 1000.0)  # frames, and frames a second, before the song is known
 
+Report = Callable[[Clip, int, Tensor, Tensor], None]  # clip, step, denoised latents, latents
+
 
 class SingerSampler(io.ComfyNode):
     @classmethod
@@ -148,99 +150,47 @@ class SingerSampler(io.ComfyNode):
         motion_frames: int,
         overlap: int,
         vae: VAE | None = None,
-        clip_noise: str = "fresh",
-        hold_colours: float = 0.0,
-        reanchor: float = 0.0,
         keep_clips: bool = True,
         finished_only: bool = False,
         takes: str = "",
         preview_vae: VAE | None = None,
         preview_audio: Input.Audio | None = None,
-        restart_beyond: float = 0.0,
+        **steady: Any,
     ) -> io.NodeOutput:
         options = OFFICIAL.but(
-            clip_frames=clip_frames,
-            motion_frames=motion_frames,
-            overlap=overlap,
-            clip_noise=clip_noise,
-            hold_colours=hold_colours,
-            reanchor=reanchor,
-            restart_beyond=restart_beyond,
+            clip_frames=clip_frames, motion_frames=motion_frames, overlap=overlap, **steady
         )
+        song, whole = _song_of(guider, latent_image), latent_image["samples"]
+        plan = plan_song(range(song.start, song.start + len(whole)), options)
+        drawn, seed = _draw(noise, whole, plan, options), int(noise.seed)
+        given = (guider.original_conds, song, options, whole, latent_image.get("noise_mask"), drawn[0])
+        run = _Run(guider, sampler, sigmas, *given)
         preview = None if preview_vae is None else Preview(preview_vae, preview_audio)
-        samples = sample_song(
-            noise,
-            guider,
-            sampler,
-            sigmas,
-            latent_image,
-            options,
-            vae,
-            keep_clips=keep_clips or finished_only,
-            finished_only=finished_only,
-            takes=takes,
-            preview=preview,
-        )
+        report = _shown_steps(run, len(plan), pictures=preview is None)
+        sample = None if finished_only else functools.partial(run.sample, drawn, seed, report)
+        carry = functools.partial(_carry, song, vae, options)
+        store = run.kept_clips(vae, plan, drawn, seed) if keep_clips or finished_only else None
+        with _conditions_kept(guider), store or contextlib.nullcontext() as kept:
+            rest = (song.audio.activity, mm.intermediate_device())
+            own = render_song(run.span, options, sample, carry, None, kept, *rest)
+            shown = [] if finished_only else _chosen(run, takes, kept)
+            sing = functools.partial(run.sing, carry, kept)
+            clips = with_takes(own, shown, run.span, options, sing, song.audio.activity)
+            if preview is not None:
+                clips = preview.of(clips, whole, run.span.start, song.audio.fps, len(plan))
+            with contextlib.closing(clips):  # a preview shows all that is finished, wherever cancel is heard
+                samples = _joined(clips)
         return io.NodeOutput({**latent_image, "samples": samples}, ui=preview and preview.output())
 
 
-def sample_song(
-    noise: Noise,
-    guider: CFGGuider,
-    sampler: Sampler,
-    sigmas: Tensor,
-    latent: Input.Latent,
-    options: SingerOptions,
-    vae: VAE | None = None,
-    *,
-    keep_clips: bool = True,
-    finished_only: bool = False,
-    takes: str = "",
-    preview: Preview | None = None,
-) -> Tensor:
-    """Latents (frames, 4, h, w) of all frames.
-
-    options        how the song is cut and held steady; all else is the guider's and the sampler's
-    vae            None: frames are carried as latents
-    keep_clips     finished clips are kept on disk
-    finished_only  nothing is sampled: the song ends with the last clip of an earlier run
-    takes          seconds that are sung again, as `singer_core.marks` reads them
-    preview        shows what is finished
-    """
-    song, whole = _song_of(guider, latent), latent["samples"]
-    run = _Run(guider, sampler, sigmas, guider.original_conds, song, options, whole, latent.get("noise_mask"))
-    plan = plan_song(run.span, options)
-    drawn = _draw(noise, whole, plan, options)
-    run = dataclasses.replace(run, first_noise=drawn[0])
-    show = _shown_steps(guider, len(plan) * run.steps, pictures=preview is None)
-
-    def report(clip: Clip, step: int, x0: Tensor, x: Tensor) -> None:
-        show(clip.index * run.steps + step, x0, x, len(plan) * run.steps)
-
-    asked = None if finished_only else functools.partial(run.sample, drawn, int(noise.seed), report)
-    carry = functools.partial(_carry, song, vae, options)
-    given = (sigmas, options, None if has_rows(run.mask, run.frames) else run.mask)
-    parts = (run.own(clip, drawn, int(noise.seed)) for clip in plan)
-    store = kept_clips(guider, sampler, vae, given, run.frames, parts) if keep_clips else None
-    with _conditions_kept(guider), store or contextlib.nullcontext() as kept:
-        device = mm.intermediate_device()
-        clips = render_song(run.span, options, asked, carry, None, kept, song.audio.activity, device)
-        shown = [] if finished_only else _chosen(run, takes, kept)
-        sing = functools.partial(run.sing, carry, kept)
-        clips = with_takes(clips, shown, run.span, options, sing, song.audio.activity)
-        if preview is None:
-            return _joined(clips)
-        watched = preview.of(clips, whole, run.span.start, song.audio.fps, len(plan))
-        with contextlib.closing(watched):  # it shows all that is finished, wherever cancel is heard
-            return _joined(watched)
-
-
-def _shown_steps(guider: CFGGuider, steps: int, pictures: bool) -> Callable[[int, Tensor, Tensor, int], None]:
+def _shown_steps(run: _Run, clips: int, pictures: bool) -> Report:
     """Core's callback of every step; without its pictures, a progress bar alone."""
+    total = clips * run.steps
     if pictures:
-        return latent_preview.prepare_callback(guider.model_patcher, steps)
-    bar = comfy.utils.ProgressBar(steps)
-    return lambda step, _x0, _x, total: bar.update_absolute(step + 1, total)
+        show = latent_preview.prepare_callback(run.guider.model_patcher, total)
+        return lambda clip, step, x0, x: show(clip.index * run.steps + step, x0, x, total)
+    bar = comfy.utils.ProgressBar(total)
+    return lambda clip, step, _x0, _x: bar.update_absolute(clip.index * run.steps + step + 1, total)
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,7 +210,7 @@ class _Run:
     options: SingerOptions
     whole: Tensor
     mask: Tensor | None
-    first_noise: Tensor | None = None
+    first_noise: Tensor
 
     @property
     def frames(self) -> int:
@@ -287,11 +237,19 @@ class _Run:
         heard = own_part(self.song.audio, self.song.weights, self.options, clip, past)
         return seed + clip.index, drawn[clip.index], heard, cut
 
+    def kept_clips(
+        self, vae: VAE | None, plan: list[Clip], drawn: Tensor, seed: int
+    ) -> contextlib.AbstractContextManager[ClipStore]:
+        """The store of its clips."""
+        given = (self.sigmas, self.options, None if has_rows(self.mask, self.frames) else self.mask)
+        parts = (self.own(clip, drawn, seed) for clip in plan)
+        return kept_clips(self.guider, self.sampler, vae, given, self.frames, parts)
+
     def sample(
         self,
         drawn: Tensor,
         seed: int,
-        report: Callable[[Clip, int, Tensor, Tensor], None] | None,
+        report: Report | None,
         clip: Clip,
         carried: Tensor | None,
         held: Held | None = None,

@@ -104,11 +104,11 @@ def side_by_side(left: Canvas, right: Canvas) -> Canvas:
         return torch.cat([part.cpu() for part in parts], dim=2)
 
     def remade(size: Size) -> Canvas:
-        width = round(left.size[1] * size[1] / whole[1])
+        width = round(left.size[1] * size[1] / full[1])
         return side_by_side(left.at((size[0], width)), right.at((size[0], size[1] - width)))
 
-    whole = left.size[0], left.size[1] + right.size[1]
-    return Canvas(whole, left.films + right.films, compose, remade)
+    full = left.size[0], left.size[1] + right.size[1]
+    return Canvas(full, left.films + right.films, compose, remade)
 
 
 def in_one_picture(first: Portrait, second: Portrait, size: Size | None = None) -> Canvas:
@@ -122,14 +122,14 @@ def in_one_picture(first: Portrait, second: Portrait, size: Size | None = None) 
             "show them side by side."
         )
     pastes = _paste(first, size), _paste(second, size)
-    whole = pastes[0].transform.original_size
-    share = _share(_centre(first, pastes[0]), _centre(second, pastes[1]), whole)
+    shown = pastes[0].transform.original_size
+    share = _share(_centre(first, pastes[0]), _centre(second, pastes[1]), shown)
 
     def compose(frames: Sequence[Tensor]) -> Tensor:
         one, other = (paste(frame) for paste, frame in zip(pastes, frames, strict=True))
         return other.lerp(one, share)
 
-    return Canvas(whole, 2, compose, functools.partial(in_one_picture, first, second))
+    return Canvas(shown, 2, compose, functools.partial(in_one_picture, first, second))
 
 
 def _paste(portrait: Portrait, size: Size | None) -> PasteBack:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -125,7 +125,7 @@ def with_takes(
     options: SingerOptions,
     sing: Sing,
     activity: Tensor | None = None,
-) -> Iterator[FinishedClip]:
+) -> Generator[FinishedClip, None, None]:
     """The clips of a song with some frames of other takes; clips without any are handed on as they are.
 
     takes     in order, none overlapping another
