@@ -7,10 +7,8 @@ picture that is up.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +17,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..ffmpeg import packets
 from ..render.video import probe_video, read_frames
 
 Floats = NDArray[np.float64]
 
 EVEN = 0.1  # intervals within this share of the median count as even
-SOUND_STREAM = 1
 LUMA = (0.299, 0.587, 0.114)  # BT.601 weights of red, green, blue
 
 
@@ -65,7 +61,7 @@ def open_footage(path: Path, fps: float | None = None, size: tuple[int, int] | N
     if fps is not None and not fps > 0:
         raise ValueError(f"`fps` is {fps:g}; more than 0 is accepted. The model was trained at 25.")
     info = probe_video(path)
-    times, sound = packet_times(path)
+    times = np.array(info.times)
     uneven, own = pace(times)
     # the container's rate is exact; that of uneven or oddly stored times is the median's
     own = info.fps if not uneven and abs(info.fps / own - 1) < 0.02 else own
@@ -78,7 +74,7 @@ def open_footage(path: Path, fps: float | None = None, size: tuple[int, int] | N
         chosen = np.searchsorted(times, middles, side="right") - 1
     shape = size or info.size
     return Footage(
-        path.name, len(chosen), rate, shape, lambda: _shown(path, chosen, shape), uneven, sound, path
+        path.name, len(chosen), rate, shape, lambda: _shown(path, chosen, shape), uneven, info.sound, path
     )
 
 
@@ -111,20 +107,6 @@ def pace(times: Floats) -> tuple[int, float]:
         return 0, 25.0
     median = float(np.median(intervals))
     return int((np.abs(intervals - median) > EVEN * median).sum()), 1 / max(median, 1e-6)
-
-
-def packet_times(path: Path) -> tuple[Floats, float | None]:
-    """Times of the pictures of a file in seconds, ascending, and the length of its sound or None."""
-    table = packets(path, ["-map", "0:v:0", "-map", "0:a:0?", "-c", "copy"])
-    bases = {int(n): Fraction(base) for n, base in re.findall(r"^#tb (\d+): (\d+/\d+)", table, re.M)}
-    rows = re.findall(r"^(\d+), *-?\d+, *(-?\d+), *(\d+),", table, re.M)
-    found: dict[int, list[tuple[float, float]]] = {}
-    for stream, start, length in rows:
-        base = bases[int(stream)]
-        found.setdefault(int(stream), []).append((float(int(start) * base), float(int(length) * base)))
-    sound = found.get(SOUND_STREAM)
-    times = np.sort(np.array([start for start, _ in found[0]]))
-    return times, None if sound is None else sound[-1][0] + sound[-1][1] - max(sound[0][0], 0.0)
 
 
 def windows(footage: Footage, length: int) -> Iterator[Tensor]:

@@ -61,11 +61,19 @@ _TAIL = 2000  # characters of ffmpeg's last words in an error
 class VideoInfo:
     """What `probe_video` finds in a file."""
 
-    frames: int  # pictures stored
+    times: list[float]  # seconds at which a picture appears, ascending
     fps: float
     size: tuple[int, int]  # (H, W) of a decoded picture
     seconds: float  # length of the picture track
-    has_audio: bool
+    sound: float | None  # length of the sound track from 0 on
+
+    @property
+    def frames(self) -> int:
+        return len(self.times)
+
+    @property
+    def has_audio(self) -> bool:
+        return self.sound is not None
 
 
 def check_output(path: str | Path) -> Path:
@@ -299,17 +307,17 @@ def probe_video(path: str | Path) -> VideoInfo:
     path = _existing(path)
     stored = packets(path, ["-map", "0:v:0", "-map", "0:a:0?", "-c", "copy"])
     first = packets(path, ["-map", "0:v:0", "-frames:v", "1"])
-    times = [tuple(map(int, line)) for line in re.findall(r"^0, *-?\d+, *(-?\d+), *(\d+),", stored, re.M)]
+    spans, sound = _spans(stored), _spans(stored, 1)
     size = re.search(r"^#dimensions 0: (\d+)x(\d+)", first, re.M)
-    if not times or size is None:
+    if not spans or size is None:
         raise ValueError(f"{path} holds no pictures. Give a video file.")
-    end = max(start + duration for start, duration in times)
+    times = sorted(start for start, _ in spans)
     return VideoInfo(
-        frames=len(times),
+        times=[float(time) for time in times],
         fps=float(1 / _time_base(first)),
         size=(int(size[2]), int(size[1])),
-        seconds=float((end - min(start for start, _ in times)) * _time_base(stored)),
-        has_audio="#media_type 1: audio" in stored,
+        seconds=float(max(stop for _, stop in spans) - times[0]),
+        sound=float(sound[-1][1] - max(sound[0][0], Fraction(0))) if sound else None,
     )
 
 
@@ -355,14 +363,20 @@ def _remove_orphans(path: Path) -> None:
 
 def _first_time(path: Path) -> Fraction:
     """Seconds at which the first sound begins in the file's own time. ValueError where it has none."""
-    listing = packets(path, ["-map", "0:a:0", "-frames:a", "1"], "sound")
-    first = re.search(r"^0, *-?\d+, *(-?\d+),", listing, re.M)
-    return Fraction(0) if first is None else int(first[1]) * _time_base(listing)
+    spans = _spans(packets(path, ["-map", "0:a:0", "-frames:a", "1"], "sound"))
+    return spans[0][0] if spans else Fraction(0)
 
 
-def _time_base(listing: str) -> Fraction:
-    """Seconds a tick of stream 0."""
-    found = re.search(r"^#tb 0: (\d+/\d+)", listing, re.M)
+def _spans(table: str, stream: int = 0) -> list[tuple[Fraction, Fraction]]:
+    """When each packet of a stream begins and ends, in seconds, as they are stored."""
+    rows = re.findall(rf"^{stream}, *-?\d+, *(-?\d+), *(\d+),", table, re.M)
+    base = _time_base(table, stream) if rows else Fraction(0)
+    return [(int(start) * base, (int(start) + int(length)) * base) for start, length in rows]
+
+
+def _time_base(table: str, stream: int = 0) -> Fraction:
+    """Seconds a tick of a stream."""
+    found = re.search(rf"^#tb {stream}: (\d+/\d+)", table, re.M)
     assert found is not None
     return Fraction(found[1])
 
