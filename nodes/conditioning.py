@@ -103,8 +103,9 @@ class SingerConditioning(io.ComfyNode):
         song = SongConditions(
             portrait, singer_audio, references, first_frame, weights, brighten_bright, frames=frames
         )
-        timing = Timing(singer_audio.fps, first_frame)
-        latent = {"samples": empty_latents(references, frames), TIMING: timing}
+        zeros = torch.zeros_like(references[:1], device=mm.intermediate_device(), dtype=torch.float32)
+        samples = zeros.expand(frames, -1, -1, -1)  # in the memory of one frame
+        latent = {"samples": samples, TIMING: Timing(singer_audio.fps, first_frame)}
         return io.NodeOutput(_entry(song, CONDITIONAL), _entry(song, UNCONDITIONAL), latent)
 
 
@@ -118,12 +119,6 @@ def frames_from(audio: AudioFeatures, first: int, length: int) -> int:
             f"`length` is {length}; from frame {first} on the song has {left} frames. Set 0 for all of them."
         )
     return length or left
-
-
-def empty_latents(references: Tensor, frames: int) -> Tensor:
-    """Zeros (frames, c, h, w) like latents of the portrait, in the memory of one frame."""
-    zeros = torch.zeros_like(references[:1], device=mm.intermediate_device(), dtype=torch.float32)
-    return zeros.expand(frames, -1, -1, -1)
 
 
 def encode_references(

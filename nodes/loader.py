@@ -6,7 +6,7 @@ import comfy.model_management as mm
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import VAE
-from comfy_api.latest import Input, io
+from comfy_api.latest import io
 from torch import Tensor
 
 from singer_core import constants
@@ -136,16 +136,12 @@ class SingerDemoLoader(io.ComfyNode):
     @needs_library
     def execute(cls, image: Tensor | None = None, face_index: int = -1) -> io.NodeOutput:
         portrait = builtin_portrait(image, None if face_index < 0 else face_index)
-        return io.NodeOutput(builtin_model(), builtin_vae(), portrait, builtin_song())
-
-
-def builtin_model() -> ModelPatcher:
-    """The small network, set to what it was trained for: mode `paper`."""
-    return load_singer(str(files.CHECKPOINT), PAPER)
+        model = load_singer(str(files.CHECKPOINT), PAPER)
+        return io.NodeOutput(model, builtin_vae(), portrait, to_audio(read_audio(files.SONG)))
 
 
 def builtin_vae() -> VAE:
-    """Its VAE: core's for pictures without one, whose network gives way to the patches."""
+    """The built-in model's VAE: core's for pictures without one, whose network gives way to the patches."""
     network = PatchAutoencoder.of({name: x.float() for name, x in load_state(files.VAE).items()})
     network = network.rescaled(1 / constants.VAE_SCALE).eval()
     vae = VAE(sd={"pixel_space_vae": torch.ones(())}, dtype=torch.float32)
@@ -165,8 +161,3 @@ def builtin_portrait(image: Tensor | None = None, face_index: int | None = None)
     picture = read_picture(files.PORTRAIT)
     landmarks = read_landmarks(files.LANDMARKS, picture.image.size)
     return prepare_portrait(picture, size, landmarks=landmarks, crop="squash")
-
-
-def builtin_song() -> Input.Audio:
-    """AUDIO of the synthetic voice."""
-    return to_audio(read_audio(files.SONG))

@@ -57,7 +57,7 @@ class SingerTrain(io.ComfyNode):
             description="Adapts a network to the singers of a folder of videos and writes the trained file.",
             search_aliases=["lora training", "fine-tune", "finetune", "adapt", "train lora"],
             is_output_node=True,
-            inputs=_inputs(),
+            inputs=[*_widgets(), *_expert_widgets(), *_sockets()],
             outputs=[
                 io.String.Output(
                     display_name="path",
@@ -88,10 +88,6 @@ class SingerTrain(io.ComfyNode):
         preparation = Preparation(vae, audio_encoder, face_detection_model, identity_model)
         path, plot = train(_input_folder(data), lesson, preparation)
         return io.NodeOutput(path, plot, ui=ui.PreviewImage(plot, cls=cls))
-
-
-def _inputs() -> list[io.Input]:
-    return [*_widgets(), *_expert_widgets(), *_sockets()]
 
 
 def _widgets() -> list[io.Input]:
