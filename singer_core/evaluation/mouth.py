@@ -17,7 +17,7 @@ from torch import Tensor
 from .. import constants
 from ..files import read_json
 from ..portrait.landmarks import LIPS, POINTS, FaceLandmarks, read_landmarks
-from ..portrait.masks import MaskOptions
+from ..portrait.masks import MaskOptions, middle
 from ..portrait.portrait import Portrait
 from .footage import Floats, luma
 from .settings import Box
@@ -131,11 +131,10 @@ def portrait_lip_box(portrait: Portrait, size: tuple[int, int]) -> Box:
     """
     (H, W), crop = portrait.crop.size, portrait.crop
     shape = (H // constants.VAE_STRIDE, W // constants.VAE_STRIDE)
-    mask = portrait.masks[0][LIP_ROW].reshape(shape).double().numpy()
-    x, y = (np.arange(n) + 0.5 for n in (shape[1], shape[0]))
-    share = mask.sum() or 1.0
-    middle_x, middle_y = (mask.sum(0) * x).sum() / share, (mask.sum(1) * y).sum() / share
-    deviation = np.sqrt((mask.sum(0) * (x - middle_x) ** 2).sum() / share)
+    mask = portrait.masks[0][LIP_ROW].reshape(shape).double()
+    middle_y, middle_x = (share * side for share, side in zip(middle(mask), shape, strict=True))
+    columns, x = mask.sum(0).numpy(), np.arange(shape[1]) + 0.5
+    deviation = np.sqrt((columns * (x - middle_x) ** 2).sum() / max(columns.sum(), 1e-9))
     width = np.sqrt(12) * deviation / MaskOptions().lip_ratio  # of a uniform stretch, as wide as the lips
     reach = (SIDE + 0.5) * width
     corners = np.array(

@@ -76,9 +76,10 @@ def overlap(one: Sequence[float], other: Sequence[float]) -> float:
 
 def middle(weights: torch.Tensor) -> tuple[float, float]:
     """Mean place (y, x) of the weights (H, W), in shares of their sides."""
+    rows, columns = weights.double().sum(1), weights.double().sum(0)
     y, x = (
-        float(sums @ (torch.arange(len(sums)) + 0.5) / len(sums) / sums.sum())
-        for sums in (weights.sum(1), weights.sum(0))
+        float(sums @ torch.arange(0.5, len(sums), dtype=sums.dtype) / len(sums) / sums.sum().clamp_min(1e-9))
+        for sums in (rows, columns)
     )
     return y, x
 
