@@ -42,6 +42,13 @@ def renamed_on_success(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def existing(path: str | Path) -> Path:
+    """The path of a file that is there. Raises FileNotFoundError where it is not."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no file {path}. Check its name.")
+    return Path(path)
+
+
 def write_text(path: Path, text: str) -> Path:
     """Write UTF-8 text; returns the path."""
     with renamed_on_success(path) as temporary:

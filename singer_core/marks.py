@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .files import read_text
+from .files import existing, read_text
 
 REGIONS = ("pose", "face", "lip")
 ORIGINAL = 1  # number of the song's own take
@@ -75,9 +75,7 @@ def marks_text(given: str) -> str:
     path = Path(given)
     if path.suffix.lower() not in LYRICS or "\n" in given:
         return given
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path} of marks. Check its name.")
-    return read_text(path)
+    return read_text(existing(path))
 
 
 def read_marks(text: str, seconds: float, name: str = "marks") -> list[Mark]:

@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 import torch
 
-from ..files import renamed_on_success, scratch_folder
+from ..files import existing, renamed_on_success, scratch_folder
 from .decoding import BLOCK_FRAMES, AudioInfo, decode_blocks, probe, resample_blocks
 from .scratch import IN_MEMORY_BYTES, release_pages
 
@@ -74,7 +74,7 @@ def probe_audio(path: str | Path) -> AudioInfo:
 
     Raises FileNotFoundError for a missing file, ValueError where it is not sound.
     """
-    return probe(_existing(path))
+    return probe(existing(path))
 
 
 def read_audio(path: str | Path, rate: int | None = None, mono: bool = False) -> Waveform:
@@ -87,7 +87,7 @@ def read_audio(path: str | Path, rate: int | None = None, mono: bool = False) ->
     Raises FileNotFoundError for a missing file; ValueError for a file that is not sound, a rate or channel
     count out of range, zero samples, NaN or infinity, or less than 0.05 s.
     """
-    path = _existing(path)
+    path = existing(path)
     own_rate, channels, blocks = decode_blocks(path)
     _check_format(own_rate, channels, path.name)
     counted = _Counted(blocks, path.name, own_rate)
@@ -235,13 +235,6 @@ def _open_samples(file: IO[bytes], shape: tuple[int, int]) -> tuple[np.ndarray, 
 def _resampled_length(frames: int, rate: int, new_rate: int) -> int:
     """ceil(frames * new_rate / rate) in integers, librosa's rule."""
     return -(-frames * new_rate // rate)
-
-
-def _existing(path: str | Path) -> Path:
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no sound file {path}. Check the path.")
-    return path
 
 
 def _check_format(rate: int, channels: int, name: str) -> None:

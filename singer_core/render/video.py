@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..ffmpeg import Ffmpeg, check_encoder, packets, running
-from ..files import space
+from ..files import existing, space
 from .locks import take
 
 log = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ class VideoWriter:
         self.fps = _rate(fps)
         self.frames = frames
         files = [] if audio is None else [audio] if isinstance(audio, (str, Path)) else audio
-        self.audio = [_existing(file) for file in files]
+        self.audio = [existing(file) for file in files]
         self.crf = crf
         self.rounding = rounding
         self.growing = growing
@@ -304,7 +304,7 @@ def probe_video(path: str | Path) -> VideoInfo:
 
     Raises FileNotFoundError where there is no file, ValueError where ffmpeg finds no video in it.
     """
-    path = _existing(path)
+    path = existing(path)
     stored = packets(path, ["-map", "0:v:0", "-map", "0:a:0?", "-c", "copy"])
     first = packets(path, ["-map", "0:v:0", "-frames:v", "1"])
     spans, sound = _spans(stored), _spans(stored, 1)
@@ -327,7 +327,7 @@ def read_frames(path: str | Path) -> Iterator[Tensor]:
     Every stored picture comes once, whatever its time stamp; HDR is tone-mapped. Raises FileNotFoundError
     where there is no file, ValueError where ffmpeg finds no video in it or stops in the middle.
     """
-    return _decoded(_existing(path))
+    return _decoded(existing(path))
 
 
 def _decoded(path: Path) -> Iterator[Tensor]:
@@ -386,13 +386,6 @@ def _rate(fps: float | Fraction) -> Fraction:
     if not (math.isfinite(fps) and Fraction(1, 1000) <= fps <= 1000):
         raise ValueError(f"`fps` is {fps}; a video has 0.001 to 1000 pictures a second. The model knows 25.")
     return Fraction(fps).limit_denominator(min(10_000, int(_MAX_RATE_TERM / fps)))
-
-
-def _existing(path: str | Path) -> Path:
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}. Check its name.")
-    return path
 
 
 def _last_words(ffmpeg: Ffmpeg) -> str:

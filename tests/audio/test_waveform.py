@@ -149,7 +149,7 @@ def test_clipped_sound_is_read_with_a_warning(encode, caplog, sine):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no sound file .*gone\.mp3"):
+    with pytest.raises(FileNotFoundError, match=r"no file .*gone\.mp3"):
         read_audio(tmp_path / "gone.mp3")
 
 

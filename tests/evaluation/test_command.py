@@ -66,7 +66,7 @@ def test_without_matplotlib_the_report_says_so(video, tmp_path, monkeypatch):
         (["--lip-box", "200,0,300,50"], "does not lie in the picture of 96 x 96"),
         (["--clip-frames", "1"], "`clip_frames` is 1"),
         (["--landmarks", "absent.json"], "No landmark file at absent.json"),
-        (["--vocals", "absent.wav"], "There is no sound file absent.wav"),
+        (["--vocals", "absent.wav"], "There is no file absent.wav"),
         (["--reference", "absent.mp4"], "There is no file absent.mp4"),
         (["--reference", "absent.png"], "No picture at absent.png"),
         (["--reference-landmarks", "x.json"], "belong to a reference"),
