@@ -195,11 +195,9 @@ class MotionResponse:
 
     def __post_init__(self) -> None:
         for name in ("pose", "face", "lip", "beat"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} is {getattr(self, name)}; 0 or more is accepted.")
+            _require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "0 or more")
         for name in ("loudness", "silence"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; 0 to 1 is accepted.")
+            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "0 to 1")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ which gives the reference's numbers; longer songs run in overlapping windows (er
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,14 +151,15 @@ class ConvStack:
         self._device = next(model.parameters()).device
         kernels, strides = model.config.conv_kernel, model.config.conv_stride
         self.stride, self.field = 1, 1  # samples between outputs, samples that one output sees
+        self.length = song.length  # of the outputs, T
         for kernel, stride in zip(kernels, strides, strict=True):
             self.field += (kernel - 1) * self.stride
             self.stride *= stride
+            self.length = (self.length - kernel) // stride + 1
         if song.length < self.field:
             raise ValueError(
                 f"The sound has {song.length} samples at 16 kHz; the encoder needs {self.field}."
             )
-        self.length = _conv_length(song.length, kernels, strides)  # T
         self._norm = self._group_norm(kernels[0], strides[0])
 
     def outputs(self, start: int, stop: int) -> torch.Tensor:
@@ -253,12 +254,6 @@ def window_spans(frames: int, windows: Windows) -> Iterator[tuple[tuple[int, int
         yield (start, stop), (max(start - windows.context, 0), min(stop + windows.context, frames))
 
 
-def _conv_length(samples: int, kernels: Sequence[int], strides: Sequence[int]) -> int:
-    for kernel, stride in zip(kernels, strides, strict=True):
-        samples = (samples - kernel) // stride + 1
-    return samples
-
-
 def load_wav2vec2(path: Path) -> tuple[Wav2Vec2Model, bool]:
     """(model, whether its input is normalised) from a Hugging Face folder or a bare weights file.
 
@@ -269,11 +264,13 @@ def load_wav2vec2(path: Path) -> tuple[Wav2Vec2Model, bool]:
     RuntimeError for weights that are not wav2vec2's.
     """
     weights = _find_weights(path)
-    state = rename_keys(_read_state(weights))
-    given = _settings(weights.parent / "config.json") if path.is_dir() else {}
+    if weights.suffix not in SUFFIXES:
+        raise ValueError(f"{weights.name} is not a weights file; {', '.join(SUFFIXES)} are accepted.")
+    state, beside = rename_keys(load_state(weights)), ("config.json", "preprocessor_config.json")
+    given, extractor = (_settings(path / name) if path.is_dir() else {} for name in beside)
     settings = given if "hidden_size" in given else infer_config(state)
     _warn_of_others(weights.name, settings, state)
-    return build_wav2vec2(settings, state), _normalises(weights.parent if path.is_dir() else None, settings)
+    return build_wav2vec2(settings, state), bool(extractor.get("do_normalize", True))  # as the base models
 
 
 def build_wav2vec2(settings: dict[str, Any], state: State) -> Wav2Vec2Model:
@@ -354,12 +351,6 @@ def _find_weights(path: Path) -> Path:
     raise FileNotFoundError(f"No wav2vec2 weights: tried {names}. Get them from {LINK}")
 
 
-def _read_state(path: Path) -> State:
-    if path.suffix not in SUFFIXES:
-        raise ValueError(f"{path.name} is not a weights file; {', '.join(SUFFIXES)} are accepted.")
-    return load_state(path)
-
-
 def _warn_of_others(name: str, settings: dict[str, Any], state: State) -> None:
     head, shape = state.get("lm_head.weight"), (settings.get("num_hidden_layers"), settings["hidden_size"])
     if shape == PUBLISHED and (head is None or len(head) != LETTERS):
@@ -372,9 +363,3 @@ def _warn_of_others(name: str, settings: dict[str, Any], state: State) -> None:
 
 def _settings(path: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
-
-
-def _normalises(folder: Path | None, settings: dict[str, Any]) -> bool:
-    """`do_normalize` of the folder's preprocessor; true, as of the base models, where it says nothing."""
-    extractor = _settings(folder / "preprocessor_config.json") if folder else {}
-    return bool(extractor.get("do_normalize", True))

@@ -158,5 +158,5 @@ def test_loudness_moves_the_face_and_silence_closes_the_lips():
 
 @pytest.mark.parametrize("bad", [{"pose": -1}, {"beat": -0.1}, {"loudness": 1.5}, {"silence": -1}])
 def test_impossible_responses_are_refused(bad):
-    with pytest.raises(ValueError, match=f"{next(iter(bad))} is"):
+    with pytest.raises(ValueError, match=f"`{next(iter(bad))}` is"):
         MotionResponse(**bad)
