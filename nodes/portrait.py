@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import comfy.model_management as mm
 import folder_paths
 import torch
@@ -16,7 +14,7 @@ from singer_core.portrait.identity import embed_face, load_identity
 from singer_core.portrait.image import Picture, from_tensor, to_picture
 from singer_core.portrait.landmarks import FaceLandmarks, SeveralFacesError
 from singer_core.portrait.masks import MaskOptions
-from singer_core.portrait.portrait import Portrait, prepare_portrait
+from singer_core.portrait.portrait import prepare_portrait
 from singer_core.portrait.preview import numbered, overlay
 from singer_core.settings import PortraitSettings
 
@@ -134,9 +132,19 @@ class SingerPortrait(io.ComfyNode):
         identity_model: IdentityModel | None = None,
     ) -> io.NodeOutput:
         picture = picture_of(image, mask)
-        face = Face(face_landmarks, face_mask, lip_mask, None if face_index < 0 else face_index)
         try:
-            portrait = portrait_of(picture, (height, width), face, identity_model, crop, margin, lip_height)
+            portrait = prepare_portrait(
+                picture,
+                (height, width),
+                landmarks=None if face_landmarks is None else _faces(face_landmarks, picture.image),
+                face_mask=_mask(face_mask, "face_mask"),
+                lip_mask=_mask(lip_mask, "lip_mask"),
+                identity=None if identity_model is None else identity_model.embed,
+                face_index=None if face_index < 0 else face_index,
+                crop=crop,
+                margin=margin,
+                options=MaskOptions(lip_height=lip_height, authors_edge_cases=crop == "squash"),
+            )
         except SeveralFacesError as error:
             shown = to_image(numbered(picture.image, error.faces))
             return io.NodeOutput(None, None, ui=ui.PreviewImage(shown, cls=cls), block_execution=str(error))
@@ -164,16 +172,6 @@ class IdentityModel:
         return embed_face(self.network, picture, face)
 
 
-@dataclass(frozen=True, eq=False)
-class Face:
-    """What says where the face is: core's FACE_LANDMARKS, or MASKs (1, H, W), and which of several."""
-
-    landmarks: Landmarks | None
-    face_mask: Tensor | None
-    lip_mask: Tensor | None
-    index: int | None
-
-
 def picture_of(image: Tensor, mask: Tensor | None) -> Picture:
     """The picture of an IMAGE (1, H, W, c), transparent where core's MASK is 1. ValueError for several.
 
@@ -192,31 +190,6 @@ def picture_of(image: Tensor, mask: Tensor | None) -> Picture:
             )
         picture.putalpha(from_tensor((1 - mask).expand(3, h, w)).getchannel(0))
     return to_picture(picture)
-
-
-def portrait_of(
-    picture: Picture,
-    size: tuple[int, int],
-    face: Face,
-    identity_model: IdentityModel | None,
-    crop: str,
-    margin: float,
-    lip_height: float,
-) -> Portrait:
-    """A portrait of `size` (H, W). Raises ValueError naming the socket."""
-    faces = None if face.landmarks is None else _faces(face.landmarks, picture.image)
-    return prepare_portrait(
-        picture,
-        size,
-        landmarks=faces,
-        face_mask=_mask(face.face_mask, "face_mask"),
-        lip_mask=_mask(face.lip_mask, "lip_mask"),
-        identity=None if identity_model is None else identity_model.embed,
-        face_index=face.index,
-        crop=crop,
-        margin=margin,
-        options=MaskOptions(lip_height=lip_height, authors_edge_cases=crop == "squash"),
-    )
 
 
 def _faces(landmarks: Landmarks, picture: Image.Image) -> list[FaceLandmarks]:
