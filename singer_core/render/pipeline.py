@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from .. import constants
 from ..audio.features import AudioFeatures
 from ..marks import Take
-from ..network.conditions import ClipConditions
 from ..portrait.portrait import Portrait
 from ..settings import SingerOptions
 from .clips import Clip
@@ -250,34 +249,30 @@ class SingerPipeline:
         """Latents of one clip, (f, 4, h, w); where half precision gives NaN, sampled again in float32."""
         noise = next(noise for index, noise in song.noises if index == clip.index)
         heard = audio_tokens(self.network, song.audio, clip)
-        inputs = ClipInputs(noise, heard, self.reference_latents(song.conditions, carried))
-        song.made[clip.index] = inputs
+        references = self.reference_latents(song.conditions, carried)
+        song.made[clip.index] = ClipInputs(noise, heard, references)
         own = clip.index == 0 and held is None
         weighting = SpectralWeighting(self.network.adapter, self.options) if own else song.weighting
-        report = functools.partial(song.report, clip)
+        report, weights = functools.partial(song.report, clip), rows_of(song.weights, clip)
         where = f"Clip {clip.index + 1} (frames {clip.start} to {clip.stop})"
-        given = self._given(song, clip, inputs)
+
+        def sung(portrait: PortraitConditions, heard: Tensor) -> Tensor:
+            given = clip_conditions(self.network, self.options, portrait, heard, references, weights)
+            tokens = portrait.tokens
+            return sample_clip(self.network, self.options, noise, tokens, given, weighting, report, held)
+
         try:
-            return sample_clip(self.network, self.options, noise, *given, weighting, report, held)
+            return sung(song.conditions, heard)
         except NotFiniteError as error:
             if self.network.dtype == torch.float32 or not self.options.retry_in_float32:
                 raise RuntimeError(f"{where}: {error}. {NAN_REMEDY}") from error
             log.warning("%s: %s; sampling the clip again in float32.", where, error)
         with _in_float32(self.network):
-            heard = audio_tokens(self.network, song.audio, clip)
-            song = dataclasses.replace(song, conditions=portrait_conditions(self.network, song.portrait))
-            given = self._given(song, clip, dataclasses.replace(inputs, audio_tokens=heard))
+            portrait = portrait_conditions(self.network, song.portrait)
             try:
-                return sample_clip(self.network, self.options, noise, *given, weighting, report, held)
+                return sung(portrait, audio_tokens(self.network, song.audio, clip))
             except NotFiniteError as error:
                 raise RuntimeError(f"{where}: {error}, after half precision. {NAN_REMEDY}") from error
-
-    def _given(self, song: _Song, clip: Clip, inputs: ClipInputs) -> tuple[Tensor, ClipConditions]:
-        """Image tokens and conditions of a clip, in the network's precision."""
-        heard, references = inputs.audio_tokens, inputs.reference_latents
-        weights = rows_of(song.weights, clip)
-        conditions = clip_conditions(self.network, self.options, song.conditions, heard, references, weights)
-        return song.conditions.tokens, conditions
 
     def noises(self, plan: Sequence[Clip], seed: int, portrait: Portrait) -> Iterator[Tensor]:
         """The noise of each clip, (f, 4, h, w); all from one generator."""
