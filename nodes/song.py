@@ -408,8 +408,7 @@ def _carry(
 
     rest  as in `seams.steadied`
     """
-    outside_lips = 1 - song.portrait.masks[0][2].view(song.references.shape[-2:])
-    how = options.hold_colours, rest, options.restart_beyond, outside_lips
+    how = options.hold_colours, rest, options.restart_beyond, 1 - song.portrait.lips
     if vae is None:
         frames = steadied(samples.to(song.references), song.references[0], *how)
         return torch.cat([song.references[:1], frames])

@@ -28,7 +28,6 @@ EYES = (33, 263)  # outer corners
 SIDE, ABOVE, BELOW = 0.1, 0.5, 0.75  # of the mouth's width: what a lip box adds to the closed lips
 DARK, SOFT = 0.65, 0.1  # a pixel this dark, relative to the box's median, is half inside the mouth
 LEVELS = 256
-LIP_ROW = 2  # of a portrait's masks
 FEWEST = 0.5  # share of the frames in which a face must have been found
 
 
@@ -130,10 +129,9 @@ def portrait_lip_box(portrait: Portrait, size: tuple[int, int]) -> Box:
     From position and width of the portrait's lip mask. Raises ValueError for a video of another size.
     """
     (H, W), crop = portrait.crop.size, portrait.crop
-    shape = (H // constants.VAE_STRIDE, W // constants.VAE_STRIDE)
-    mask = portrait.masks[0][LIP_ROW].reshape(shape).double()
-    middle_y, middle_x = (share * side for share, side in zip(middle(mask), shape, strict=True))
-    columns, x = mask.sum(0).numpy(), np.arange(shape[1]) + 0.5
+    mask = portrait.lips.double()
+    middle_y, middle_x = (share * side for share, side in zip(middle(mask), mask.shape, strict=True))
+    columns, x = mask.sum(0).numpy(), np.arange(mask.shape[1]) + 0.5
     deviation = np.sqrt((columns * (x - middle_x) ** 2).sum() / max(columns.sum(), 1e-9))
     width = np.sqrt(12) * deviation / MaskOptions().lip_ratio  # of a uniform stretch, as wide as the lips
     reach = (SIDE + 0.5) * width

@@ -52,6 +52,11 @@ class Portrait:
     original: torch.Tensor | None = None
     alpha: torch.Tensor | None = None
 
+    @property
+    def lips(self) -> torch.Tensor:
+        """(h, w) in [0, 1]: where the mouth is, a value for each latent."""
+        return self.masks[0][2].view(*(side // m.LATENT_SCALE for side in self.image.shape[-2:]))
+
     def locator_input(self, kind: str) -> torch.Tensor:
         """Input of a face locator, (1, 3, H, W): `region` for "face", `image` in [-1, 1] for "portrait"."""
         if kind == "portrait":

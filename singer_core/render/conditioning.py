@@ -50,25 +50,18 @@ class Network(Protocol):
 class PortraitConditions:
     """What the network is told of the portrait, the same for all clips; on the network's device.
 
-    tokens   (2, 1, n, d) image tokens [without identity, with it]
-    masks    per level (3, 1, n)
-    face     (1, c, h, w) face-locator features
-    pixels   (3, H, W) in [-1, 1]
+    tokens        (2, 1, n, d) image tokens [without identity, with it]
+    masks         per level (3, 1, n)
+    face          (1, c, h, w) face-locator features
+    pixels        (3, H, W) in [-1, 1]
+    outside_lips  (h, w) in [0, 1]: everything but the mouth
     """
 
     tokens: Tensor
     masks: tuple[Tensor, ...]
     face: Tensor
     pixels: Tensor
-
-    @property
-    def outside_lips(self) -> Tensor:
-        """(h, w) in [0, 1]: everything but the mouth."""
-        return 1 - self.masks[0][2, 0].view(self.latent_size)
-
-    @property
-    def latent_size(self) -> tuple[int, int]:
-        return self.pixels.shape[1] // constants.VAE_STRIDE, self.pixels.shape[2] // constants.VAE_STRIDE
+    outside_lips: Tensor
 
 
 @torch.no_grad()
@@ -87,6 +80,7 @@ def portrait_conditions(network: Network, portrait: Portrait) -> PortraitConditi
         masks=tuple(mask[:, None].to(device, dtype) for mask in portrait.masks),
         face=adapter.face_locator(shown),
         pixels=portrait.image.to(device) * 2 - 1,
+        outside_lips=1 - portrait.lips.to(device, dtype),
     )
 
 
@@ -107,10 +101,8 @@ def framing_warning(architecture: Architecture, portrait: Portrait) -> str | Non
     """
     if architecture.predicts != "motion":
         return None
-    size = portrait.image.shape[-2:]
     face = portrait.region > 0.5
-    lips = portrait.masks[0][2].view(*(side // constants.VAE_STRIDE for side in size))
-    y, x = middle(lips)
+    y, x = middle(portrait.lips)
     right, down = x - LIPS_AT[0], y - LIPS_AT[1]
     share = max(float(face.any(dim).float().mean()) for dim in (0, 1))
     if max(abs(right), abs(down)) <= ASTRAY and FACE_SHARE[0] <= share <= FACE_SHARE[1]:
