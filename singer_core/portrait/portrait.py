@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..settings import Crop, PortraitSettings
 from . import crop as crops
 from . import masks as m
 from .finder import SHIPPED, find_faces, load_finder
@@ -19,8 +21,7 @@ from .landmarks import FaceLandmarks, choose_face
 
 logger = logging.getLogger(__name__)
 
-CROPS = ("face", "exact", "center", "squash")
-MARGIN = 0.4  # the face fills 1 / (1 + 2 * 0.4) = 56 % of the frame; Hallo's advice is 50-70 %
+MARGIN = PortraitSettings.margin  # at 0.4 the face fills 56 % of the frame; Hallo's advice is 50-70 %
 SMALL_FACE = 96  # pixels of a face's longer side; smaller ones are soft at the network's size
 PROFILE = 0.45  # |turn| from which a face counts as turned away; 0.3 is about 25 degrees
 TILTED = 45  # degrees from which a picture counts as not upright
@@ -126,8 +127,8 @@ def _as_picture(image: ImageLike) -> Picture:
 def _check(size: tuple[int, int], crop: str, margin: float) -> None:
     if min(size) < NETWORK_STEP or any(side % NETWORK_STEP for side in size):
         raise ValueError(f"`size` is {size}; multiples of {NETWORK_STEP} are accepted, such as (512, 512).")
-    if crop not in CROPS:
-        raise ValueError(f"`crop` is {crop!r}; {', '.join(CROPS)} are accepted.")
+    if crop not in get_args(Crop):
+        raise ValueError(f"`crop` is {crop!r}; {', '.join(get_args(Crop))} are accepted.")
     if not 0 <= margin <= 10:
         raise ValueError(f"`margin` is {margin}; 0 to 10 longer sides of the face box are accepted.")
 
