@@ -28,6 +28,7 @@ AUDIO_RATE = 16_000
 AUDIO_REACH = 2  # frames before and behind frame i that its audio projection sees
 AUDIO_WINDOW = 2 * AUDIO_REACH + 1
 DEFAULT_SEED = 42
+MAX_SEED = 2**64 - 1  # of torch's generators, and of ComfyUI's widgets
 DEFAULT_STEPS = 40
 DEFAULT_GUIDANCE = 3.5
 

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .constants import MAX_SEED
 from .files import existing, read_text
 
 REGIONS = ("pose", "face", "lip")
@@ -131,8 +132,10 @@ def read_takes(text: str, frames: int, fps: float, name: str = "takes") -> list[
         start, stop = (round(time * fps) for time in _span(found, frames / fps, place))
         if start == (stop := min(stop, frames)):
             raise ValueError(f"{place}: that is less than a frame. Give more seconds.")
+        if (seed := int(found["seed"] or 0)) > MAX_SEED:
+            raise ValueError(f"{place}: the largest seed is {MAX_SEED}. Give a smaller one.")
         number = int(found["number"]) if found["number"] else None
-        take = Take(start, stop, _weights(line, found.end(), place), int(found["seed"] or 0), number)
+        take = Take(start, stop, _weights(line, found.end(), place), seed, number)
         for other in takes:
             if other.span != take.span and other.start < take.stop and take.start < other.stop:
                 raise ValueError(f"{place} overlaps {other.text(fps)}. Give the same seconds, or others.")

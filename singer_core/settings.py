@@ -41,8 +41,6 @@ Mode = Literal["official", "paper", "enhanced"]
 Preset = Literal["quality", "balanced", "fast", "turbo"]
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 
-MAX_SEED = 2**64 - 1
-
 
 def setting(default: Any, help: str, slider: tuple[float, ...] = (), **more: Any) -> Any:
     """A field with its metadata; see above."""
@@ -479,7 +477,10 @@ class SamplingSettings:
     cfg: float | None = setting(None, "Guidance towards portrait and song; 1 = none. Authors: 3.5.")
     audio_cfg: float | None = setting(None, "Guidance towards the song alone.")
     seed: int = setting(
-        constants.DEFAULT_SEED, "Seed of the random numbers; the authors use 42.", (0, MAX_SEED)
+        constants.DEFAULT_SEED,
+        "Seed of the random numbers; the authors use 42.",
+        (0, constants.MAX_SEED),
+        parse=lambda text: _seed(text),
     )
     retake: tuple[str, ...] = setting(
         (),
@@ -589,6 +590,12 @@ class Job:
     @property
     def video(self) -> Path:
         return self.out or Path(self.song.with_suffix(".mp4").name)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) > constants.MAX_SEED:
+        raise ValueError(f"{text!r} is no seed; whole numbers from 0 to {constants.MAX_SEED} are accepted")
+    return int(text)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -32,6 +32,7 @@ def test_takes_are_written_as_they_are_read():
 WRONG = {
     "31.5-34": r"'31\.5-34': a take is seconds from-to and a seed, as 31\.5-34:7, or a number",
     "31.5:7": r"'31\.5:7': a take is seconds",
+    "31.5-34:18446744073709551616": "the largest seed is 18446744073709551615",
     "31.5-34:7s": r"'31\.5-34:7s': a take is seconds",
     "34-31.5:7": r"'34-31\.5:7': 31\.5 is not behind 34",
     "59-62:7": r"'59-62:7': 62 is outside of the song, which has 60\.00 s",

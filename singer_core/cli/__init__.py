@@ -12,7 +12,7 @@ import threading
 from collections.abc import Sequence
 from typing import NoReturn
 
-from .arguments import add_arguments, made
+from .arguments import add_arguments, hyphenated, made
 
 COMMANDS = {
     "demo": "let the built-in model sing, without any download",
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--verbose", action="store_true", help="log what is loaded and done")
     add_arguments(parser, module.Arguments)
-    args = parser.parse_args(argv[1:])
+    args = parser.parse_args(hyphenated(argv[1:]))
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(message)s")
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)

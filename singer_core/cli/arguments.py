@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
@@ -27,14 +28,14 @@ class StrictParser(argparse.ArgumentParser):
         super().__init__(prog=prog, add_help=False, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        raise ValueError(message)
+        raise ValueError(f"{message}. `{self.prog} --help` lists what is accepted.")
 
 
 def parse(kind: type[Values], words: Sequence[str], prog: str) -> Values:
     """The words as a `kind`. Raises ValueError for whatever is wrong with them."""
     parser = StrictParser(prog)
     add_arguments(parser, kind)
-    return made(kind, vars(parser.parse_args(words)))
+    return made(kind, vars(parser.parse_args(hyphenated(words))))
 
 
 def changed(value: Values, kind: type, words: Sequence[str], prog: str) -> Values:
@@ -45,7 +46,14 @@ def changed(value: Values, kind: type, words: Sequence[str], prog: str) -> Value
     parser = StrictParser(prog)
     parser.argument_default = argparse.SUPPRESS
     add_arguments(parser, kind)
-    return _replaced(value, vars(parser.parse_args(words)))
+    return _replaced(value, vars(parser.parse_args(hyphenated(words))))
+
+
+def hyphenated(words: Sequence[str]) -> list[str]:
+    """The words, `--face_index`, as errors and nodes write it, among them as `--face-index`."""
+    end = words.index("--") if "--" in words else len(words)
+    names = [re.sub("^--[^=]*", lambda name: name[0].replace("_", "-"), word) for word in words[:end]]
+    return [*names, *words[end:]]
 
 
 def made(kind: Any, values: dict[str, Any]) -> Any:

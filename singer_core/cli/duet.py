@@ -67,6 +67,7 @@ def run(given: Arguments) -> int:
     singers = [Job(given.portrait, given.song, given.files, given.how, given.out), second_singer(given)]
     if given.mix:
         probe_audio(given.mix)
+        inputs.check_outputs(given.out, given.how.preview, given.mix)
     device = inputs.choose_device(given.how.compute.device)
     songs = [inputs.read_song(one.song, one.how.sound, device) for one in singers]
     length, loaded = max(song.vocals.length for song in songs), sing.Loaded()
@@ -105,8 +106,8 @@ def second_singer(given: Arguments) -> Job:
     looked for in another picture.
     """
     how = dataclasses.replace(given.how, plot=None)
-    how = changed(how, SingerSettings, [f"--{word}" for word in given.second], "--second")
-    named = {word.partition("=")[0] for word in given.second}
+    how = changed(how, SingerSettings, [f"--{word}" for word in given.second], "singer duet")
+    named = {word.partition("=")[0].replace("_", "-") for word in given.second}
     for name in ("landmarks", "face-mask", "lip-mask"):
         file = getattr(given.how.look, name.replace("-", "_"))
         if file and name not in named and not _one_picture(given):

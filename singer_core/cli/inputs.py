@@ -38,6 +38,17 @@ class Song:
     rest: Waveform | None = None
 
 
+def check_outputs(out: Path, preview: Path | None, song: Path) -> None:
+    """Raises what `check_output` does, and ValueError where a video would replace the song or the other."""
+    from ..render.video import check_output
+
+    for path in (out, preview):
+        if path is not None and check_output(path).exists() and path.samefile(song):
+            raise ValueError(f"{path} is the song itself, which the video would replace. Give another --out.")
+    if preview is not None and preview.resolve() == out.resolve():
+        raise ValueError(f"{out} is to be the video and its preview, too. Give another --preview.")
+
+
 def read_song(path: Path, sound: SongSettings, device: torch.device) -> Song:
     """Read a song; separate and level its vocals."""
     from ..audio.activity import level_vocals

@@ -56,8 +56,9 @@ class Loaded:
 DESCRIPTION = """
 Render PORTRAIT singing SONG. The video (H.264 + AAC) has exactly ceil(seconds * fps) frames and the song's
 own sound; it is written while it is generated, so memory does not grow with the song, and it appears under
-its name only when it is complete. Finished clips are kept: after Ctrl-C, a crash or a reboot the same command
-goes on where it was, and gives the same file; a changed song renders what changed.
+its name only when it is complete. Finished clips are kept (in the temporary folder, which some systems empty
+at boot, or in --work-dir): after Ctrl-C or a crash the same command goes on where it was, and gives the same
+file; a changed song renders what changed.
 
 The face is found, unless --landmarks or --face-mask and --lip-mask say where it is. Networks that are not
 named are found, told by their content, in --models DIR, SINGER_MODELS, a ComfyUI around this pack and
@@ -110,18 +111,11 @@ def prepare(job: Job, loaded: Loaded, song: inputs.Song | None = None) -> Film:
     from ..audio.waveform import probe_audio
     from ..network.autoencoder import load_autoencoder
     from ..render.pipeline import SingerPipeline
-    from ..render.video import check_output
 
     how = job.how
     how.sampling.options()  # says what is wrong before anything is read
     probe_audio(job.song)
-    for path in (job.video, how.preview):
-        if path is not None:
-            check_output(path)
-            if path.exists() and path.samefile(job.song):
-                raise ValueError(
-                    f"{path} is the song itself, which the video would replace. Give another --out."
-                )
+    inputs.check_outputs(job.video, how.preview, job.song)
     device = inputs.choose_device(how.compute.device)
     dtype = inputs.choose_dtype(how.compute.dtype, device)
     checkpoint, vae_file, wav2vec2 = loaded(find_models, job.files, how.sound.models)

@@ -84,13 +84,11 @@ def check_output(path: str | Path) -> Path:
     ffmpeg cannot encode H.264.
     """
     path = Path(path)
-    if path.suffix.lower() not in MUXERS:
-        raise ValueError(
-            f"Cannot write a video to {path.name!r}: its ending is {path.suffix or 'missing'!r}. "
-            f"Use one of {', '.join(MUXERS)}."
-        )
     if path.is_dir():
         raise ValueError(f"Cannot write a video to {path}: it is a folder. Give a file name in it.")
+    if path.suffix.lower() not in MUXERS:
+        ending = f"its ending is {path.suffix!r}" if path.suffix else "it has no ending"
+        raise ValueError(f"Cannot write a video to {path.name!r}: {ending}. Use one of {', '.join(MUXERS)}.")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"Cannot write {path.name}: there is no folder {path.parent}. Create it.")
     try:

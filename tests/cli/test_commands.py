@@ -16,7 +16,9 @@ from safetensors import safe_open
 
 from singer_core.audio.waveform import read_audio
 from singer_core.cli import COMMANDS, main
+from singer_core.cli.arguments import changed, parse
 from singer_core.files import file_hash
+from singer_core.settings import Job, SingerSettings
 
 RATE = 16_000
 
@@ -189,6 +191,26 @@ def test_a_song_that_is_a_video_is_not_replaced_by_its_own_film(inputs, tmp_path
     status = main(["sing", str(inputs["portrait"]), str(song), "--checkpoint", str(inputs["checkpoint"])])
     assert "is the song itself" in refused(capsys, status)
     assert song.read_bytes() == inputs["song"].read_bytes()
+
+
+def test_a_video_is_not_its_own_preview(inputs, tmp_path, capsys):
+    out = tmp_path / "film.mp4"
+    assert "Give another --preview" in refused(capsys, sing(inputs, out, "--preview", str(out)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_options_may_be_written_as_errors_and_nodes_name_them():
+    words = ["--face_index", "1", "--set=band_gains=1,1,1,1", "--", "--a_b.png", "c_d.wav"]
+    job = parse(Job, words, "singer sing")
+    assert job.how.look.face_index == 1 and job.how.sampling.set == ("band_gains=1,1,1,1",)
+    assert (job.portrait, job.song) == (Path("--a_b.png"), Path("c_d.wav"))
+    assert changed(job.how, SingerSettings, ["--face_index=2"], "").look.face_index == 2
+
+
+def test_a_seed_that_no_generator_takes_is_refused_at_once(inputs, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        sing(inputs, tmp_path / "film.mp4", "--seed", str(2**64))
+    assert f"'{2**64}' is no seed; whole numbers from 0 to {2**64 - 1}" in capsys.readouterr().err
 
 
 def test_a_portrait_without_landmarks_or_masks_says_what_to_give(inputs, tmp_path, capsys):

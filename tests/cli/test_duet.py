@@ -81,7 +81,7 @@ def together(folder):
     """Options of one picture with two faces."""
     options = ["--paste-back", "--size", "128", "--margin", "0.1"]
     options += ["--face-mask", folder / "ann-face.png", "--lip-mask", folder / "ann-lip.png"]
-    options += ["--second", f"face-mask={folder / 'bob-face.png'}"]
+    options += ["--second", f"face_mask={folder / 'bob-face.png'}"]  # as errors name it
     return [*options, "--second", f"lip-mask={folder / 'bob-lip.png'}"]
 
 
@@ -189,6 +189,13 @@ def test_what_does_not_fit_is_one_line(line, apart, second, options, said, tmp_p
     error = [text for text in capsys.readouterr().err.splitlines() if text.startswith("singer: error: ")]
     assert len(error) == 1 and said in error[0]
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_the_mix_is_not_replaced_by_the_video(line, apart, tmp_path, capsys):
+    mix = save_song(tmp_path / "out" / "film.mp4", [(0, 0.6)], 0.6, 440)
+    before = mix.read_bytes()
+    assert main(line("ann", "bob", *apart, "--mix", mix)) == 2
+    assert "is the song itself" in capsys.readouterr().err and mix.read_bytes() == before
 
 
 def test_one_face_cannot_be_both_singers(line, together, capsys):

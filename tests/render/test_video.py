@@ -438,7 +438,8 @@ def test_output_paths_are_checked_without_leaving_a_trace(tmp_path):
     (tmp_path / "folder.mp4").mkdir()
     for name, error, said in (
         ("out.avi", ValueError, r"'\.avi'.*\.mp4, \.mov, \.mkv"),
-        ("out", ValueError, "'missing'"),
+        ("out", ValueError, "has no ending"),
+        ("", ValueError, "is a folder"),
         ("folder.mp4", ValueError, "is a folder"),
         ("nowhere/out.mp4", FileNotFoundError, "no folder .*nowhere"),
     ):
