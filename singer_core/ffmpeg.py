@@ -73,7 +73,7 @@ def packets(path: Path, options: Sequence[str], wanted: str = "video") -> str:
     with running(["-i", f"file:{path}", *options, "-f", "framecrc", "pipe:1"]) as ffmpeg:
         table = ffmpeg.output.read().decode()
         if not ffmpeg.succeeded():
-            said = ffmpeg.said()[-2000:]
+            said = ffmpeg.said().partition("\n")[0]
             raise ValueError(
                 f"{path} holds no {wanted} that ffmpeg can read. Give another file. It says: {said}"
             )

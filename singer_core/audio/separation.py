@@ -102,7 +102,7 @@ def find_separator_file(name: str, folders: Sequence[Path]) -> Path | None:
         for path in files_below(Path(folder)):
             if path.name in (file.target, *kind.names) or file.is_in(path):
                 return path
-    searched = ", ".join(str(folder) for folder in folders) or "no folder given"
+    searched = ", ".join(str(folder) for folder in folders) or "a folder given"
     raise FileNotFoundError(
         f"The separator {name!r} needs {file.target} ({file.size}), which is not below {searched}. "
         f"Put it into models/{file.folder}: {file.page} (terms: {file.terms})"
