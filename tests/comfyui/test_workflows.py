@@ -132,7 +132,7 @@ def test_the_quick_start_needs_no_file_of_the_user(server):
     assert succeeded(server.run(prompt))
     (video,) = videos(server, "singer_quickstart")
     found = probe_video(video)
-    assert (found.frames, found.fps, found.size, found.has_audio) == (32, 25.0, (192, 192), True)
+    assert (found.frames, found.fps, found.size, found.has_audio) == (32, 25.0, (512, 512), True)
 
 
 def test_every_stage_on_cores_own_sampler(server):
