@@ -103,8 +103,8 @@ class SingerDemoLoader(io.ComfyNode):
             node_id="SingerDemoLoader",
             display_name="Load SINGER Demo",
             category="SINGER",
-            description="Gives the small built-in model with a portrait, yours or a drawn one, and a song, "
-            "without any download.",
+            description="Gives the small built-in model with a portrait and a song, yours or ours, without "
+            "any download.",
             search_aliases=["example", "quick start", "built-in", "try singer", "test model"],
             inputs=[
                 io.Image.Input(
@@ -112,6 +112,11 @@ class SingerDemoLoader(io.ComfyNode):
                     optional=True,
                     tooltip="Your own portrait instead of ours: one face from the front, mouth closed, with "
                     "room around the head. It is cropped as this model needs it.",
+                ),
+                io.Audio.Input(
+                    "audio",
+                    optional=True,
+                    tooltip="Your own song instead of ours, for all that hears the output `audio`.",
                 ),
                 widget(PortraitSettings, "face_index", optional=True, advanced=True),
             ],
@@ -127,17 +132,19 @@ class SingerDemoLoader(io.ComfyNode):
                 ),
                 io.Audio.Output(
                     display_name="audio",
-                    tooltip="5 seconds of a synthetic song. Encode it without an audio encoder.",
+                    tooltip="Yours, or 5 seconds of a synthetic song. Encode it without an audio encoder.",
                 ),
             ],
         )
 
     @classmethod
     @needs_library
-    def execute(cls, image: Tensor | None = None, face_index: int = -1) -> io.NodeOutput:
+    def execute(
+        cls, image: Tensor | None = None, audio: Input.Audio | None = None, face_index: int = -1
+    ) -> io.NodeOutput:
         portrait = builtin_portrait(image, None if face_index < 0 else face_index)
         model = load_singer(str(files.CHECKPOINT), PAPER)
-        return io.NodeOutput(model, builtin_vae(), portrait, to_audio(read_audio(files.SONG)))
+        return io.NodeOutput(model, builtin_vae(), portrait, audio or to_audio(read_audio(files.SONG)))
 
 
 def builtin_vae() -> VAE:

@@ -296,7 +296,7 @@ WORKFLOWS = {
             "Press Run",
             "A small built-in model sings the built-in song. Nothing is downloaded.",
             "Your picture: `Load Image` into `image` of `Load SINGER Demo`; a face from the front, mouth "
-            "closed, with room around it. Your song: `Load Audio` into `audio` of the folded node.",
+            "closed, with room around it. Your song: `Load Audio` into its `audio`.",
             "It sings drawn faces and photographs in one step, at 192 x 192 pixels; your whole picture is "
             "shown, with its own detail. 5 s of song took 19 seconds of one x86 core on the command line, "
             "without a GPU.",

@@ -71,6 +71,12 @@ def test_ones_own_picture_is_cropped_as_on_the_command_line(pack, demo):
     assert tuple(portrait.image.shape[-2:]) == demo[0].model.architecture.trained_size
 
 
+def test_ones_own_song_goes_to_all_that_hears_the_songs_socket(pack):
+    """One wire to change: the encoder, the preview and the video must not hear different songs."""
+    song = {"waveform": torch.zeros(1, 1, 16_000), "sample_rate": 16_000}
+    assert pack("loader").SingerDemoLoader.execute(audio=song).result[3] is song
+
+
 def managed(pack, model):
     module = pack("model")
     (reference,) = model.get_additional_models_with_key(module.REFERENCE)
