@@ -6,7 +6,7 @@ import comfy.model_management as mm
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import VAE
-from comfy_api.latest import io
+from comfy_api.latest import Input, io
 from torch import Tensor
 
 from singer_core import constants

@@ -61,20 +61,23 @@ class Preview:
         size, frames = canvas_of(latents, self.vae, None).size, len(latents)
         sound = self._sound(start / fps, frames / fps)
         levels = torch.zeros(0) if sound is None else loudness_of(sound, size[1])
-        pace, seen = Pace(), 0.0
+        pace, seen, reached, left = Pace(), 0.0, "", clips
         try:
             with _growing(self.path, size, fps, frames, sound) as writer:
                 for done in song:
                     for part in done.latents[: done.frames].split(decoded_at_once(self.vae, [latents])):
                         writer.write(_below(self.vae.decode(part), levels, (done.stop - start) / frames))
                     count, sung = done.clip.index + 1, minutes(writer.written / fps)
-                    left = minutes(pace.left(clips - count))
-                    say(f"{sung} of {minutes(frames / fps)}, clip {count} of {clips}, {left} left")
+                    reached = f"{sung} of {minutes(frames / fps)}, clip {count} of {clips}"
+                    left = clips - count
+                    say(f"{reached}, {minutes(pace.left(left))} left" if left else reached)
                     if time.monotonic() > seen:
                         self.show()
                         seen = time.monotonic() + max(2 * writer.written / fps, SECONDS)
                     yield done
         finally:
+            if reached and left:
+                say(f"Stopped at {reached}.")
             if sound is not None and self.path.exists():
                 _coloured(self.path, levels, fps, frames)
             self.show()

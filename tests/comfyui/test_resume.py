@@ -230,9 +230,11 @@ def test_the_node_shows_what_is_finished_and_after_a_cancel_too(song, told, vae,
     shown = {"preview_vae": vae, "preview_audio": sound}
     cancel(broken := song(), **shown)
     assert told[0][0].startswith("0:00 of 0:00, clip 1 of 2, ") and told[-1] == ("executed", "8", 4)
+    assert told[-2] == ("Stopped at 0:00 of 0:00, clip 1 of 2.", "8")
     assert coloured(tmp_path) == {0.5}
     found = broken(**shown)
     assert broken.runs == 1 and told[-1] == ("executed", "8", 8)
+    assert told[-2] == ("0:00 of 0:00, clip 2 of 2", "8")
     assert torch.equal(found, song()(keep_clips=False))
     assert coloured(tmp_path) == {1.0}
 
