@@ -152,13 +152,13 @@ def test_a_wrong_line_is_named_before_any_work(tmp_path, text, said):
 def test_values_become_arguments_by_their_kind(tmp_path):
     path = tmp_path / "jobs.jsonl"
     values = {"portrait": "-a.png", "song": "b.wav", "vae": "c", "checkpoint": "d", "paste_back": True}
-    values |= {"sections": False, "seed": -3, "identity": None, "models": ["x", "y"], "lip-height": 0.9}
+    values |= {"sections": False, "cfg": -3, "identity": None, "models": ["x", "y"], "lip-height": 0.9}
     values["set"] = {"overlap": 4, "band_gains": [1, 1.2, 1, 1], "round_reference": False}
     path.write_text(json.dumps(values))
     [line] = read_jobs(path)
     how, sampling = line.job.how, line.job.how.sampling
     assert (line.job.portrait, how.paste_back, how.work.sections) == (Path("-a.png"), True, False)
-    assert how.sound.models == (Path("x"), Path("y")) and sampling.seed == -3
+    assert how.sound.models == (Path("x"), Path("y")) and sampling.cfg == -3
     assert sampling.set == ("overlap=4", "band_gains=1,1.2,1,1", "round_reference=False")
     assert (how.look.identity, how.look.lip_height, how.quiet) == (None, 0.9, True)
 
