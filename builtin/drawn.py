@@ -90,7 +90,7 @@ class DrawnWorld(DataSet):
     mels           sub-frames and bands of the log-mel front end
     """
 
-    seconds: float = 4.0
+    seconds: float = 8.0  # of less, hardly one has a breath in it, where eyes close
     fps: float = constants.FPS
     accompaniment: float = 0.2
     styles: tuple[str, ...] = ("pop",)
