@@ -42,6 +42,11 @@ class MaskOptions:
     authors_edge_cases: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("face_ratio", "lip_ratio"):
+            if not 0.5 <= getattr(self, name) <= 10:
+                raise ValueError(
+                    f"`{name}` is {getattr(self, name)}; 0.5 to 10 is accepted (authors: 1.2 and 2.0)."
+                )
         if not 0 <= self.lip_height <= 5:
             raise ValueError(f"`lip_height` is {self.lip_height}; 0 (off) to 5 is accepted.")
 

@@ -131,6 +131,14 @@ def test_a_mask_that_fills_the_picture_stays_full_but_not_for_the_authors() -> N
     assert (authors.separate_full == 255).all()
 
 
-def test_an_impossible_lip_height_is_refused() -> None:
-    with pytest.raises(ValueError, match="`lip_height` is -1"):
-        m.MaskOptions(lip_height=-1.0)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"face_ratio": 0.1}, "`face_ratio` is 0.1"),
+        ({"lip_ratio": float("nan")}, "`lip_ratio` is nan"),
+        ({"lip_height": -1.0}, "`lip_height` is -1"),
+    ],
+)
+def test_options_are_checked(options: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        m.MaskOptions(**options)
