@@ -1,4 +1,4 @@
-"""What landmarks tell of a frame: where in the portrait each part comes from, what lips and lids uncover."""
+"""What landmarks tell of a frame: where in the portrait each part comes from, what is painted over."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from singer_core import constants
 from singer_core.network.warp import CELLS, CERTAIN, COVER_CELLS, REACH
+from singer_core.portrait.identity import similarity
 
 from .world.landmarks import LEFT_LIDS, LOWER_LIP, RIGHT_LIDS, UPPER_LIP
 
@@ -55,7 +56,8 @@ def _cover(marks: NDArray[np.float64], portrait: NDArray[np.float64], size: int)
 
     fill(marks[MOUTH], 255)
     for eye in EYES:
-        wide = _put(portrait[eye], marks[eye])
+        matrix = similarity(portrait[eye][CORNERS], marks[eye][CORNERS])
+        wide = portrait[eye] @ matrix[:, :2].T + matrix[:, 2]
         if _area(marks[eye]) < CLOSING * _area(wide):
             middle = wide.mean(0)
             fill(middle + LASHES * (wide - middle), 255)
@@ -68,11 +70,3 @@ def _area(ring: NDArray[np.float64]) -> float:
     """Of a polygon (n, 2)."""
     x, y = ring.T
     return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
-
-
-def _put(ring: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """An eye's ring (n, 2), turned and scaled so that its corners are those of the ring `at`."""
-    here, there = (points @ (1, 1j) for points in (ring, at))
-    (a, b), (c, d) = here[CORNERS], there[CORNERS]
-    moved = c + (here - a) * (d - c) / (b - a)
-    return np.stack([moved.real, moved.imag], axis=-1)

@@ -18,9 +18,10 @@ The command line makes its arguments from these fields (`cli/arguments.py`), the
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -57,14 +58,31 @@ def group(kind: Callable[[], Any], title: str, about: str | None = None) -> Any:
     return field(default_factory=kind, metadata={"title": title, "about": about})
 
 
-def typed_fields(kind: Any) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
+@functools.cache  # options are made anew while a clip is sampled, and hints take longer than all else of it
+def typed_fields(kind: Any) -> tuple[tuple[dataclasses.Field[Any], Any], ...]:
     """The fields with their types, which are classes or Literals where they may be None too."""
-    hints = get_type_hints(kind)
+    hints, found = get_type_hints(kind), []
     for its_field in dataclasses.fields(kind):
         hint = hints[its_field.name]
         if get_origin(hint) in (Union, types.UnionType):
             hint = next(choice for choice in get_args(hint) if choice is not type(None))
-        yield its_field, hint
+        found.append((its_field, hint))
+    return tuple(found)
+
+
+def check_choices(settings: Any) -> None:
+    """ValueError for a field whose value is none of its Literal's."""
+    kind: Any = type(settings)
+    for its_field, hint in typed_fields(kind):
+        if get_origin(hint) is Literal:
+            value, choices = getattr(settings, its_field.name), get_args(hint)
+            require(value in choices, its_field.name, value, ", ".join(map(str, choices)))
+
+
+def require(holds: bool, name: str, value: object, accepted: str) -> None:
+    """ValueError of one form for a value out of range."""
+    if not holds:
+        raise ValueError(f"`{name}` is {value}; accepted: {accepted}.")
 
 
 def part(default: float, help: str, **more: Any) -> Any:
@@ -193,9 +211,9 @@ class MotionResponse:
 
     def __post_init__(self) -> None:
         for name in ("pose", "face", "lip", "beat"):
-            _require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "0 or more")
+            require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "0 or more")
         for name in ("loudness", "silence"):
-            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "0 to 1")
+            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "0 to 1")
 
 
 @dataclass(frozen=True)
@@ -360,44 +378,41 @@ class SingerOptions:
     )
 
     def __post_init__(self) -> None:
-        _require(self.steps >= 1, "steps", self.steps, "at least 1")
-        _require(self.steps <= constants.TRAIN_TIMESTEPS, "steps", self.steps, "at most 1000")
+        require(self.steps >= 1, "steps", self.steps, "at least 1")
+        require(self.steps <= constants.TRAIN_TIMESTEPS, "steps", self.steps, "at most 1000")
         for name in ("reference_scale", "audio_scale"):
-            _require(
+            require(
                 0 <= getattr(self, name) <= 100, name, getattr(self, name), "0 to 100 (the authors use 3.5)"
             )
         for name in ("guidance_rescale", "hold_colours", "reanchor"):
-            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "0 to 1")
-        _require(
+            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "0 to 1")
+        require(
             0 <= self.restart_beyond < math.inf, "restart_beyond", self.restart_beyond, "0 (off) and more"
         )
         ordered = len(self.guidance_interval) == 2
         ordered = ordered and 0 <= self.guidance_interval[0] <= self.guidance_interval[1] <= 1
         accepted = "two parts of the steps from 0 to 1, the first not above the second"
-        _require(ordered, "guidance_interval", self.guidance_interval, accepted)
+        require(ordered, "guidance_interval", self.guidance_interval, accepted)
         self._check_clips()
-        for its_field, hint in typed_fields(SingerOptions):
-            if get_origin(hint) is Literal:
-                value, choices = getattr(self, its_field.name), get_args(hint)
-                _require(value in choices, its_field.name, value, ", ".join(choices))
+        check_choices(self)
         for name, values in (
             ("sfm_strength", [self.sfm_strength]),
             ("band_gains", self.band_gains),
             ("sfm_gains", self.sfm_gains),
         ):
-            _require(all(math.isfinite(value) for value in values), name, getattr(self, name), "numbers")
+            require(all(math.isfinite(value) for value in values), name, getattr(self, name), "numbers")
         if self.wavelet != "haar":
             _require_wavelet(self.wavelet)
 
     def _check_clips(self) -> None:
         even = self.clip_frames >= 2 and self.clip_frames % 2 == 0
-        _require(even, "clip_frames", self.clip_frames, "an even number from 2 (the wavelets pair frames)")
-        _require(self.motion_frames >= 1, "motion_frames", self.motion_frames, "at least 1")
+        require(even, "clip_frames", self.clip_frames, "an even number from 2 (the wavelets pair frames)")
+        require(self.motion_frames >= 1, "motion_frames", self.motion_frames, "at least 1")
         total = self.clip_frames + self.motion_frames
         limit = constants.MOTION_POSITIONS
-        _require(total <= limit, "clip_frames + motion_frames", total, f"at most {limit} positions")
+        require(total <= limit, "clip_frames + motion_frames", total, f"at most {limit} positions")
         fits = 0 <= self.overlap <= self.clip_frames - max(self.motion_frames, 2)
-        _require(fits, "overlap", self.overlap, "0 to clip_frames - motion_frames")
+        require(fits, "overlap", self.overlap, "0 to clip_frames - motion_frames")
 
     def at_step(self, step: int) -> SingerOptions:
         """The options of one step: without guidance outside the guided part of the steps."""
@@ -415,16 +430,11 @@ class SingerOptions:
         return dataclasses.replace(self, **changes)
 
 
-def _require(holds: bool, name: str, value: object, accepted: str) -> None:
-    if not holds:
-        raise ValueError(f"`{name}` is {value}; accepted: {accepted}.")
-
-
 def _require_wavelet(name: str) -> None:
     import pywt  # loads numpy; the default needs neither
 
     accepted = 'a name of pywt.wavelist(kind="discrete"), such as haar, db2, sym4'
-    _require(name in pywt.wavelist(kind="discrete"), "wavelet", name, accepted)
+    require(name in pywt.wavelist(kind="discrete"), "wavelet", name, accepted)
 
 
 OFFICIAL = SingerOptions()

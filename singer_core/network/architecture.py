@@ -48,7 +48,7 @@ class Site:
 class Architecture:
     """Every width of a network; the defaults are the published ones.
 
-    audio_past       frames before a frame that its audio projection hears; bodies answer late
+    audio_past  frames before a frame that its audio projection hears; bodies answer late
     latent_channels  of the VAE: SD1.5's 4, or more
     locator_input  what the face locator is shown: the box of the "face", or the "portrait" itself
     carried_input  branches that see the carried frames: all, as the authors', or those that see the portrait

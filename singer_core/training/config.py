@@ -13,12 +13,12 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_origin
 
 from .. import constants
 from ..files import read_text
 from ..network.architecture import Architecture
-from ..settings import NoiseSchedule, required, setting, typed_fields
+from ..settings import NoiseSchedule, check_choices, require, required, setting, typed_fields
 
 RecipeName = Literal["authors", "matched", "lora", "distill"]
 Stage = Literal[1, 2]
@@ -133,14 +133,11 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _check_ranges(self)
-        for its_field, kind in typed_fields(TrainConfig):
-            if get_origin(kind) is Literal:
-                value, choices = getattr(self, its_field.name), get_args(kind)
-                _require(value in choices, its_field.name, value, ", ".join(map(str, choices)))
-        _require(self.rate > 0, "rate", self.rate, "a positive learning rate, such as 1e-4")
-        _require(self.frames >= 2 and self.frames % 2 == 0, "frames", self.frames, "an even number from 2")
+        check_choices(self)
+        require(self.rate > 0, "rate", self.rate, "a positive learning rate, such as 1e-4")
+        require(self.frames >= 2 and self.frames % 2 == 0, "frames", self.frames, "an even number from 2")
         total, limit = self.frames + self.motion_frames, constants.MOTION_POSITIONS
-        _require(total <= limit, "frames + motion_frames", total, f"at most {limit}")
+        require(total <= limit, "frames + motion_frames", total, f"at most {limit}")
         if self.recipe == "distill":
             self._check_distillation()
         if self.recipe == "lora" and (self.start is None or self.stage == 1 or self.ema):
@@ -164,9 +161,9 @@ class TrainConfig:
             f"a multiple of `distilled_steps` ({self.distilled_steps}), such as {10 * self.distilled_steps}"
         )
         divides = self.teacher_steps % self.distilled_steps == 0
-        _require(divides, "teacher_steps", self.teacher_steps, accepted)
+        require(divides, "teacher_steps", self.teacher_steps, accepted)
         for name in ("reference_dropout", "audio_dropout", "noise_offset"):
-            _require(not getattr(self, name), name, getattr(self, name), "0, for a student without guidance")
+            require(not getattr(self, name), name, getattr(self, name), "0, for a student without guidance")
 
     @property
     def has_factors(self) -> bool:
@@ -279,18 +276,18 @@ def _value(key: str, value: Any, kind: Any, folder: Path) -> Any:
     if dataclasses.is_dataclass(kind):
         return _table(key, value, kind)
     if kind is Path:
-        _require(isinstance(value, str), key, value, "a path in quotes")
+        require(isinstance(value, str), key, value, "a path in quotes")
         return (folder / Path(value).expanduser()).resolve()
     if get_origin(kind) is tuple:
         return tuple(float(x) for x in value)
     if kind is float and type(value) is int:
         return float(value)
-    _require(type(value) is kind or kind not in _WORDS, key, repr(value), _WORDS.get(kind, ""))
+    require(type(value) is kind or kind not in _WORDS, key, repr(value), _WORDS.get(kind, ""))
     return value
 
 
 def _table(key: str, values: Any, kind: Any) -> Any:
-    _require(isinstance(values, Mapping), key, repr(values), f"a table of {_WORDS[kind]}")
+    require(isinstance(values, Mapping), key, repr(values), f"a table of {_WORDS[kind]}")
     check_keys(values, [f.name for f in dataclasses.fields(kind)], f"[{key}]")
     return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
@@ -313,13 +310,8 @@ def _check_ranges(values: Any) -> None:
         value = getattr(values, its_field.name)
         above = {0: "0 or more"}.get(least, f"at least {least}")
         accepted = above if most == math.inf else f"{least} to {most}"
-        _require(_is_number(value) and least <= value <= most, its_field.name, value, accepted)
+        require(_is_number(value) and least <= value <= most, its_field.name, value, accepted)
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _require(holds: bool, name: str, value: object, accepted: str) -> None:
-    if not holds:
-        raise ValueError(f"`{name}` is {value}; accepted: {accepted}.")
