@@ -47,7 +47,7 @@ def plot_song(
     heights = (1.2, 2, 1, 1, 1, 1) if weights is None else (1.2, 2, 1, 1, 1, 1, 1.2)
     rows = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     _plot_waveform(rows[0], shown, fps, beats)
-    encoded = LogMelFrontEnd(1, MEL_BANDS).encode(shown, fps, clip_length=2)
+    encoded = LogMelFrontEnd(1, MEL_BANDS, levelled=False).encode(shown, fps, clip_length=2)
     plane = encoded.features[:, 0].T.float()  # (mel bands, frames)
     _plot_plane(rows[1], plane, shown.seconds, "log-mel energy")
     for axes, band, title in zip(rows[2:6], analysis(plane), BAND_TITLES, strict=True):

@@ -104,6 +104,7 @@ class TrainConfig:
     motion_noise: float = amount(0.0, "Deviation of noise on the carried frames' latents.")
     same_pose: float = chance(0.15, "Stage 1: chance that the portrait is the very picture to be learnt.")
     lip_weight: float = amount(0.0, "Extra weight of the loss around lips, and eyes if data have them.")
+    paint_weight: float = amount(0.0, "Extra weight of the loss where `ways` say that something is painted.")
     ways_weight: float = amount(0.0, "Of what is known of the motion, of a network that predicts it.")
     ema: float = chance(0.0, "Decay of the averaged weights; 0 = none.")
     precision: Precision = setting("no", "Of the forward pass; no = float32.")

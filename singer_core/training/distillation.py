@@ -22,7 +22,7 @@ from ..render.sampler import branches_for, guide
 from ..settings import SingerOptions
 from .config import TrainConfig
 from .dataset import Sample
-from .objective import Draws, audio_tokens, clip_conditions, image_tokens, weighed_at_lips
+from .objective import Draws, audio_tokens, clip_conditions, image_tokens, weighed
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Distillation(nn.Module):
             target = self._taught(batch, draws, x, start)
         singer = Conditioned.of(student, config, batch, draws)
         arrived = self._moved(x, singer.predict(x, self.times[start]), start, self.stride)
-        return weighed_at_lips((arrived - target).square(), batch.lips, config.lip_weight).mean()
+        return weighed((arrived - target).square(), config.lip_weight * batch.lips).mean()
 
     def _moved(self, x: Tensor, v: Tensor, start: Tensor, steps: int) -> Tensor:
         """DDIM of x (b, f, 4, h, w) from the teacher's steps `start` (b,) over some of them."""

@@ -23,6 +23,7 @@ from ..network.conditions import (
     ReferenceFeatures,
 )
 from ..network.schedule import ddim, min_snr_weight, signal_to_noise
+from ..network.warp import CERTAIN, FIELD
 from .config import TrainConfig
 from .dataset import Batch, Sample
 
@@ -135,7 +136,15 @@ class Objective:
         prediction, field = predictions(network, self.config, batch, draws, noisy)
         error = (prediction.float() - target).square()
         snr = signal_to_noise(scheduler, draws.timesteps)
-        return self.weighted(error, snr, batch.lips) + self._astray(field, batch, draws)
+        return self.weighted(error, snr, self.watched(batch)) + self._astray(field, batch, draws)
+
+    def watched(self, batch: Sample) -> Tensor:
+        """Extra weight of every place of the pictures, (b, f, h, w)."""
+        extra = self.config.lip_weight * batch.lips
+        cover = batch.ways[:, :, FIELD:].nan_to_num(0)
+        if not cover.shape[2]:
+            return extra
+        return extra + self.config.paint_weight / CERTAIN * cover.mean(2)
 
     def _astray(self, field: Tensor, batch: Sample, draws: Draws) -> Tensor:
         """How far the motion (b, f, c, h, w) is from what is known of it, where the portrait is seen."""
@@ -144,21 +153,19 @@ class Objective:
             return field.new_zeros(())
         known = ways.isfinite() & ~draws.no_reference.view(-1, 1, 1, 1, 1)
         error = (field.float() - ways).where(known, 0).square()  # NaN would reach the gradient of a square
-        return weight * weighed_at_lips(error, batch.lips, self.config.lip_weight).mean()
+        return weight * weighed(error, self.config.lip_weight * batch.lips).mean()
 
-    def weighted(self, error: Tensor, snr: Tensor, lips: Tensor) -> Tensor:
-        """Squared error (b, f, 4, h, w), signal-to-noise ratio (b,), lips (b, f, h, w) -> loss."""
+    def weighted(self, error: Tensor, snr: Tensor, extra: Tensor) -> Tensor:
+        """Squared error (b, f, 4, h, w), signal-to-noise ratio (b,), weights as of `weighed` -> loss."""
         weight = min_snr_weight(snr)
         if self.by_authors:
             return error.mean() * weight.mean()
-        return (weighed_at_lips(error, lips, self.config.lip_weight).mean((1, 2, 3, 4)) * weight).mean()
+        return (weighed(error, extra).mean((1, 2, 3, 4)) * weight).mean()
 
 
-def weighed_at_lips(error: Tensor, lips: Tensor, extra: float) -> Tensor:
-    """Errors (b, f, 4, h, w), `extra` more of them where `lips` (b, f, h, w) are 1, the mean weight 1."""
-    if not extra:
-        return error
-    region = 1 + extra * lips
+def weighed(error: Tensor, extra: Tensor) -> Tensor:
+    """Errors (b, f, 4, h, w), `extra` (b, f, h, w) more of them at every place, the mean weight 1."""
+    region = 1 + extra
     return error * (region / region.mean((1, 2, 3), keepdim=True))[:, :, None]
 
 

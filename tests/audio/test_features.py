@@ -12,7 +12,7 @@ from verification.hearing import authors_frame_count
 
 from singer_core.audio import logmel, scratch
 from singer_core.audio.features import frame_count, padded_count
-from singer_core.audio.logmel import LogMelFrontEnd, equalised
+from singer_core.audio.logmel import LogMelFrontEnd, equalised, level
 from singer_core.audio.waveform import Waveform
 
 
@@ -52,7 +52,7 @@ def test_log_mel_shapes(fps, noise):
 
 
 def test_log_mel_of_white_noise_is_zero_and_of_padding_the_floor(noise):
-    encoded = LogMelFrontEnd(2, 16).encode(noise(1, 10 * 16000), 25)
+    encoded = LogMelFrontEnd(2, 16, levelled=False).encode(noise(1, 10 * 16000), 25)
     inner = encoded.features[5:240]
     assert inner[..., 1:-1].mean().abs() < 0.1  # log of a mean of few bins lies a little below 0
     assert torch.all(encoded.features[encoded.frames + 2 :] == -2)
@@ -75,18 +75,50 @@ def test_a_stem_without_voice_is_silence(db, noise, caplog):
 def test_a_long_intro_without_voice_is_silence_before_and_behind_the_floor(noise):
     voice, hiss = noise(1, 16_000, gain=0.002), noise(1, 160_000, gain=0.0005, seed=1)  # -54 and -66 dB
     song = Waveform(torch.cat([hiss.samples, voice.samples], 1), 16_000)
-    features = LogMelFrontEnd(4, 32).encode(song, 25).features
+    features = LogMelFrontEnd(4, 32, levelled=False).encode(song, 25).features
     assert (features[:249] == -2).all() and features[251:275].mean() > 0.1
 
 
 def test_log_mel_puts_a_tone_into_its_band_and_frame(sine):
     tone = sine(16000, 2.0, hertz=1000)
     tone[:16000] = 0
-    encoded = LogMelFrontEnd(4, 32).encode(Waveform(torch.from_numpy(tone)[None], 16000), 25).features
+    front_end = LogMelFrontEnd(4, 32, levelled=False)
+    encoded = front_end.encode(Waveform(torch.from_numpy(tone)[None], 16000), 25).features
     mel = 2595 * np.log10(1 + np.array([1000.0, 8000.0]) / 700)
     band = round(mel[0] / (mel[1] / 33)) - 1
     assert int(encoded[40].mean(dim=0).argmax()) == band
     assert encoded[10].max() == -2 and encoded[40, :, band].min() > 0
+
+
+@pytest.mark.parametrize("bands", [16, 32])
+def test_levels_are_those_of_songs_whatever_the_microphone(bands):
+    """A long song's mean becomes that of singing; what an equaliser did to it is gone, silence stays."""
+    song = np.random.default_rng(0).normal(-0.5, 0.02, (1000, 4, bands)).astype(np.float32)
+    song[100:200] = -2
+    colour = np.linspace(-0.3, 0.3, bands, dtype=np.float32)
+    other = np.where(song > -2, song + colour, song)
+    level(song)
+    level(other)
+    assert np.abs(song - other).mean() < 0.04 * np.abs(colour).mean()
+    wanted = np.interp((np.arange(bands) + 0.5) / bands, (np.arange(16) + 0.5) / 16, logmel.SUNG)
+    voiced = np.delete(other, range(100, 200), 0)
+    np.testing.assert_allclose(voiced.mean((0, 1)), wanted, atol=0.05)
+    assert (other[100:200] == -2).all() and other.min() == -2
+
+
+def test_short_sounds_keep_their_own_levels():
+    """A tenth of a second is one vowel: its mean tells which."""
+    sound = np.full((3, 4, 16), -0.5, dtype=np.float32)
+    sound[..., :8] = 0.5
+    before = sound.copy()
+    level(sound)
+    np.testing.assert_allclose(sound - before, 12 / 112 * (np.float32(logmel.SUNG) - before), atol=1e-3)
+
+
+def test_silence_has_no_level():
+    silence = np.full((20, 4, 16), -2, dtype=np.float32)
+    level(silence)
+    assert (silence == -2).all()
 
 
 def test_an_equaliser_changes_bands_alike_at_all_times_and_no_silence():

@@ -18,6 +18,7 @@ from singer_core.network.backbone import SingerNetwork
 from singer_core.network.checkpoint import published_key
 from singer_core.network.conditions import CONDITIONAL, PORTRAIT_ONLY, UNCONDITIONAL
 from singer_core.network.schedule import ddim, signal_to_noise
+from singer_core.network.warp import CERTAIN, COVER, FIELD, MOTION
 from singer_core.training.dataset import ClipDataset, collate
 from singer_core.training.initialise import init_weights
 from singer_core.training.objective import (
@@ -74,15 +75,26 @@ def test_min_snr_weighs_every_sample_by_the_formula(tmp_path):
     torch.testing.assert_close(authors, error.mean() * weights.mean())
 
 
-def test_lip_weight_keeps_the_mean_of_an_even_error(tmp_path):
-    objective = Objective(config(tmp_path, lip_weight=3.0))
+def test_extra_weights_keep_the_mean_of_an_even_error(tmp_path):
+    objective = Objective(config(tmp_path))
     lips = torch.zeros(1, 2, 4, 4)
     lips[:, :, 2:, 1:3] = 1
     snr = torch.zeros(1)
-    even = objective.weighted(torch.full((1, 2, 4, 4, 4), 0.7), snr, lips)
+    even = objective.weighted(torch.full((1, 2, 4, 4, 4), 0.7), snr, 3 * lips)
     assert float(even) == pytest.approx(0.7, rel=1e-5)
     inside = lips[:, :, None].expand(-1, -1, 4, -1, -1)
-    assert objective.weighted(inside, snr, lips) > objective.weighted(1 - inside, snr, lips)
+    assert objective.weighted(inside, snr, 3 * lips) > objective.weighted(1 - inside, snr, 3 * lips)
+
+
+def test_lips_and_what_is_painted_over_are_watched(clips, tmp_path):
+    run = config(tmp_path, lip_weight=3.0, paint_weight=40.0)
+    batch, _ = batch_and_draws(clips, run)
+    torch.testing.assert_close(Objective(run).watched(batch), 3 * batch.lips)  # without ways
+    ways = torch.zeros(*batch.lips.shape[:2], MOTION, *batch.lips.shape[2:])
+    ways[:, :, :FIELD] = torch.nan  # outside the face
+    ways[:, :, FIELD : FIELD + COVER // 2, 0, 1] = CERTAIN  # half of one latent pixel
+    found = Objective(run).watched(dataclasses.replace(batch, ways=ways)) - 3 * batch.lips
+    assert (found[:, :, 0, 1] == 20).all() and float(found.sum()) == 20 * found[:, :, 0, 1].numel()
 
 
 def test_the_target_is_v_of_the_schedule(clips, tmp_path, network):
