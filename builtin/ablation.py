@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 
 from singer_core import constants
 from singer_core.files import write_text
@@ -38,7 +37,6 @@ from .drawn import DrawnWorld, draw_dataset
 from .pictures import HELD_OUT_SEED
 
 MARGIN = 0.02  # of sync: below it two arms count as equal. Declared before the first run
-CONFIDENCE = 0.95
 FIRST_NUMBER = 200  # people 200, 201, ...: neither those of the model card nor those of the study
 SECONDS = 2.32  # of a render
 CENTRED = 64  # clips that the mean of audio tokens is taken of
@@ -46,7 +44,6 @@ HELD_OUT, DRAWS = 8, 4  # performances whose loss is measured, and clips of each
 RECIPE = Path(__file__).with_name("stage2.toml")
 WARP = "adapter.portrait_warp."  # pictures' own, and never trained
 RATE, WARMUP = 2.5e-3, 30  # fresh modules on a frozen network stand more than the recipe's
-SPECTRAL_RATE = 5.0  # times `RATE`; as fast as the rest, gate and SFM stay where they began
 STRIPS = (0.5, 1.0, 1.5, 2.0)  # deviation of the kernel in the strip of each band, so that bands can differ
 
 
@@ -69,7 +66,7 @@ def flat(network: SingerNetwork) -> None:
 
 
 ARMS = {
-    "learnable": (learnable, SPECTRAL_RATE),
+    "learnable": (learnable, 1.0),
     "flat": (flat, 0.0),  # and the SFM the identity, as it begins
 }
 
@@ -184,10 +181,7 @@ class Paired:
 
     @property
     def half(self) -> float:
-        """Half of the interval's width, by Student's t."""
-        count = len(self.differences)
-        error = float(self.differences.std(ddof=1)) / count**0.5
-        return float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error
+        return h.half_width(self.differences)
 
     def verdict(self, margin: float) -> str:
         if abs(self.mean) + self.half < margin:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import stats
 
 from singer_core.audio.features import AudioFeatures
 from singer_core.evaluation import fidelity
@@ -40,6 +41,7 @@ from .reader import FaceReader
 from .world import Identity, Performance, Show, Song, measured_opening
 
 DEMO = BUILT_IN
+CONFIDENCE = 0.95
 LAGS = range(-5, 6)  # frames
 REST_MARGIN = 2  # frames at either end of a rest in which the lips still close or get ready
 LIKENESS_SECONDS = (1, 3, 5)
@@ -170,6 +172,13 @@ def correlation(made: Floats, true: Floats, lag: int = 0) -> float:
     if first.std() < 1e-6 or second.std() < 1e-6:
         return 0.0
     return float(np.corrcoef(first, second)[0, 1])
+
+
+def half_width(values: Floats) -> float:
+    """Half of the 95 % interval of the values' mean, by Student's t."""
+    count = len(values)
+    error = float(values.std(ddof=1)) / count**0.5
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error
 
 
 def best_lag(made: Floats, true: Floats) -> int:

@@ -6,8 +6,7 @@
 `run` renders the same people and songs under every variant and adds a line to FOLDER/study.jsonl for each
 variant and seed; it stops when `--minutes` are over or `--seeds` are done, and goes on where it stopped.
 Seeds come one after the other, so that all variants are as far. `table` prints what was found; `--write` puts
-it into the document, whose present ones are of the first built-in model, sampled with six guided steps; `run`
-samples as the model that ships. What the modules do in training is ablation.py's question.
+it into the document. What the modules do in training is ablation.py's question.
 """
 
 from __future__ import annotations
@@ -204,11 +203,11 @@ def table_row(name: str, own: list[dict[str, Any]], full: dict[int, dict[str, An
 
 
 def spread(values: Iterable[float]) -> str:
-    """Mean and standard deviation of the finite values."""
+    """Mean of the finite values, and half of its interval."""
     found = np.array([value for value in values if math.isfinite(value)])
     if not len(found):
         return "-"
-    return f"{found.mean():.3f} ± {found.std(ddof=1):.3f}" if len(found) > 1 else f"{found.mean():.3f}"
+    return f"{found.mean():.3f} ± {h.half_width(found):.3f}" if len(found) > 1 else f"{found.mean():.3f}"
 
 
 def load_models(args: argparse.Namespace) -> h.Models:

@@ -40,7 +40,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """How much the portrait matters: the loss of a fixed batch of different people without dropout.
+    """How much the portrait matters: loss of the pictures of a fixed batch of people, nothing dropped.
 
     right      with their portraits
     wrong      with another person's portrait

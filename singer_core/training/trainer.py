@@ -186,8 +186,9 @@ class Trainer:
 
     @torch.no_grad()
     def _mean_loss(self, batch: Sample, draws: Draws) -> float:
-        """Over a batch of any size, as many samples at a time as in training."""
-        objective, device, total = Objective(self.config), self.accelerator.device, 0.0
+        """Of the pictures of a batch of any size, as many samples at a time as in training."""
+        objective = Objective(self.config.but(ways_weight=0.0))
+        device, total = self.accelerator.device, 0.0
         for rows in torch.arange(len(batch.latents)).split(self.config.batch):
             part, chance = batch.pick(rows.tolist()).to(device), draws.pick(rows.tolist()).to(device)
             with self.accelerator.autocast():

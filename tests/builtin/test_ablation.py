@@ -39,7 +39,8 @@ def recipe(folder, monkeypatch):
 
 
 def begun(folder, arm, seed=0):
-    path = ablation.begin(folder / "stage1.safetensors", arm, seed, folder / f"{arm}{seed}.safetensors")
+    target = folder / f"{arm}{seed}.safetensors"
+    path = ablation.begin(folder / "stage1.safetensors", folder / "data", arm, seed, target)
     return load_network(open_checkpoint(path), torch.float32)
 
 
@@ -52,6 +53,18 @@ def test_arms_of_a_seed_differ_in_the_spectral_modules_alone(folder):
     assert reseeded and all(name.startswith("adapter.") for name in reseeded)
     gains = learnable.adapter.multi_scale_spectral.expected_gains(14)
     assert gains.max() - gains.min() > 0.01
+
+
+def test_audio_tokens_begin_without_their_mean(folder):
+    network, means = begun(folder, "flat"), []
+    projection = network.adapter.audio_projection
+    projection.proj3.register_forward_hook(lambda _module, _given, made: means.append(made.mean(0)))
+    clips = ablation.songs(
+        network.architecture, ablation.read_config(ablation.RECIPE).but(data=folder / "data")
+    )
+    for number in range(ablation.CENTRED):
+        projection(clips.sample(ablation.seeded("centre", number)).windows)
+    torch.testing.assert_close(torch.stack(means).mean(0), torch.zeros_like(means[0]), atol=1e-5, rtol=0)
 
 
 def test_the_flat_arm_stays_flat_and_the_pictures_stay_as_they_were(folder):

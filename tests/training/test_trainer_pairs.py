@@ -240,6 +240,8 @@ def test_known_ways_of_the_portrait_weigh_in_the_loss(tmp_path):
         more = weighed(trainer.network, batch, seen) - plain(trainer.network, batch, seen)
         assert float(more) == pytest.approx(2 * 0.25 / 2, rel=1e-3)
         assert weighed(trainer.network, batch, unseen) == plain(trainer.network, batch, unseen)
+    known, pictures = (Trainer(run.but(ways_weight=weight)).sensitivity() for weight in (2.0, 0.0))
+    assert known == pictures  # landmarks say little of whose face it is
     weighed(trainer.network, batch, seen).backward()
     gradients = [parameter.grad for parameter in trainer.trained.values() if parameter.grad is not None]
     assert gradients and all(gradient.isfinite().all() for gradient in gradients)
