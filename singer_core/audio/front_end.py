@@ -28,7 +28,7 @@ def choose_front_end(
         )
     if encoder is not None:
         return encoder
-    if checkpoint.reads_wav2vec2:
+    if checkpoint.architecture.reads_wav2vec2:
         raise ValueError(f"{file} reads wav2vec2 features. {remedy}")
     layers = int(checkpoint.file.metadata.get("singer.audio_layers", 0)) or next(
         n for n in (4, 3, 2, 1) if needed % n == 0

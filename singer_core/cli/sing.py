@@ -151,7 +151,7 @@ def find_models(files: ModelFiles, folders: Sequence[Path]) -> tuple[Checkpoint,
 
     searched = model_folders(folders)
     network = open_checkpoint(files.checkpoint) if files.checkpoint else find_network(searched)
-    published = network is None or network.reads_wav2vec2
+    published = network is None or network.architecture.reads_wav2vec2
     vae = files.vae or (find_fetched("sd-vae-ft-mse", searched) if published else None)
     wav2vec2 = files.wav2vec2 or (find_fetched("wav2vec2-base-960h", searched) if published else None)
     if files.checkpoint is None and None in (network, vae, wav2vec2):

@@ -98,6 +98,11 @@ class Architecture:
         """l * d: how many audio features of one video frame the audio projection reads."""
         return self.audio_inputs // (self.audio_past + 1 + constants.AUDIO_REACH)
 
+    @property
+    def reads_wav2vec2(self) -> bool:
+        """As all published networks do; small ones read log-mel energies."""
+        return self.frame_features == Architecture().frame_features
+
     def sites(self) -> Iterator[Site]:
         """The spatial transformers in forward order; the lowest level has none but the middle's."""
         last, widths = self.levels - 1, self.channels

@@ -83,18 +83,13 @@ class Checkpoint:
         """For how many steps without guidance the network was made, by distillation or at once; 0 = any."""
         return int(self.file.metadata.get("singer.distilled_steps", 0))
 
-    @property
-    def reads_wav2vec2(self) -> bool:
-        """As all published networks do; small ones read log-mel energies."""
-        return self.architecture.frame_features == Architecture().frame_features
-
 
 def find_network(folders: Iterable[Path]) -> Checkpoint | None:
     """The first published network below the folders: SINGER's or Hallo's, told by keys and shapes."""
     for path in (path for folder in folders for path in files_below(folder)):
         if path.stat().st_size >= SMALLEST_BYTES and path.suffix in SUFFIXES:
             with contextlib.suppress(RuntimeError):
-                if (found := open_checkpoint(path)).reads_wav2vec2:
+                if (found := open_checkpoint(path)).architecture.reads_wav2vec2:
                     return found
     return None
 

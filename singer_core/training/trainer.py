@@ -233,6 +233,11 @@ class Trainer:
     def _check_data(self) -> None:
         """ValueError where the prepared clips are not what the network reads."""
         arch, sample = self.network.architecture, self.data.sample(seeded(0))
+        if arch.reads_wav2vec2 and self.config.equalisation:
+            raise ValueError(
+                f"`equalisation` is {self.config.equalisation:g}; the network reads wav2vec2 features, which "
+                "have no bands. Set it to 0."
+            )
         found = {"values of the identity": (len(sample.identity), arch.identity_width)}
         if self.config.stage == 2:
             found["audio features a frame"] = (sample.windows[0, 0].numel(), arch.frame_features)

@@ -11,6 +11,7 @@ import torch
 from clips import SMALL, config, write_clips
 from safetensors.torch import load_file
 
+from singer_core.network.architecture import Architecture
 from singer_core.network.checkpoint import load_network, open_checkpoint
 from singer_core.training import checkpoints
 from singer_core.training.checkpoints import AVERAGE, NETWORK, STATE, all_steps, newest_step
@@ -118,6 +119,13 @@ def test_data_that_the_network_does_not_read_is_refused(clips, tmp_path):
     other = dataclasses.replace(SMALL, audio_inputs=49)
     with pytest.raises(ValueError, match=r"have 6 audio features a frame; the network reads 7"):
         Trainer(config(tmp_path, data=clips, architecture=other))
+
+
+def test_features_without_bands_are_not_equalised(clips, tmp_path):
+    heard = {name: getattr(Architecture(), name) for name in ("audio_inputs", "audio_past")}
+    published = dataclasses.replace(SMALL, **heard)
+    with pytest.raises(ValueError, match=r"`equalisation` is 0.25; the network reads wav2vec2 features"):
+        Trainer(config(tmp_path, data=clips, architecture=published, equalisation=0.25))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(clips, tmp_path):
