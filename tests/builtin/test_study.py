@@ -54,6 +54,6 @@ def test_tables_compare_with_the_full_model_of_the_same_seed(tmp_path):
             )
     study.table(SimpleNamespace(out=tmp_path, write=None))
     text = (tmp_path / "study.md").read_text()
-    assert "| full | 0.800 ± 0.141 | - | 0.500 ± 0.000 | - | 20.000 ± 0.000 | 1.000 ± 0.000 | 2 |" in text
-    assert "| SFM off | 0.700 ± 0.141 | -0.100 ± 0.000 |" in text
-    assert text.index("| wavelet |") < text.index("| db2 | 0.800 ± 0.141 | 0.000 ± 0.000 |")
+    assert "| full | 0.800 ± 1.271 | - | 0.500 ± 0.000 | - | 20.000 ± 0.000 | 1.000 ± 0.000 | 2 |" in text
+    assert "| SFM off | 0.700 ± 1.271 | -0.100 ± 0.000 |" in text
+    assert text.index("| wavelet |") < text.index("| db2 | 0.800 ± 1.271 | 0.000 ± 0.000 |")
