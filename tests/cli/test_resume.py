@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import re
@@ -19,6 +20,7 @@ import tiny
 import torch
 
 from singer_core.cli import main
+from singer_core.render import video
 from singer_core.render.pipeline import SingerPipeline
 from singer_core.render.video import probe_video, read_frames
 
@@ -134,6 +136,7 @@ def test_a_damaged_clip_and_a_deleted_folder_are_made_up_for(arguments, tmp_path
 @pytest.mark.parametrize("options", [(), ("--sections",)], ids=len)
 def test_a_partial_song_can_be_saved_and_finished_later(arguments, tmp_path, monkeypatch, capsys, options):
     monkeypatch.setattr("singer_core.render.sections.SECTION_SECONDS", 0.2)
+    monkeypatch.setattr(video, "VideoWriter", functools.partial(video.VideoWriter, crf=4))  # nearly lossless
     film = tmp_path / "out" / "film.mp4"
     interrupted(monkeypatch, arguments, 3, *options)
     assert main(arguments("--partial", *options)) == 0
@@ -147,7 +150,8 @@ def test_a_partial_song_can_be_saved_and_finished_later(arguments, tmp_path, mon
     assert main(arguments(*options)) == 0
     whole = [picture.float() for picture in read_frames(film)]
     assert len(whole) == 40
-    assert max((a - b).abs().mean() for a, b in zip(partial, whole, strict=False)) < 4  # compressed anew
+    worst = max(float((a - b).abs().mean()) for a, b in zip(partial, whole, strict=False))
+    assert worst < 2  # compressed anew
     capsys.readouterr()
     assert main(arguments("--partial", "--seed", "7", *options)) == 2
     assert "no clip of this render is finished" in capsys.readouterr().err
