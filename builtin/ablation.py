@@ -76,8 +76,7 @@ def centre(network: SingerNetwork, data: Path) -> None:
     projection: Any = network.adapter.audio_projection
     clips = songs(network.architecture, read_config(RECIPE).but(data=data))
     windows = torch.cat([clips.sample(seeded("centre", number)).windows for number in range(CENTRED)])
-    hidden = projection.proj2(projection.proj1(windows.flatten(1)).relu()).relu()
-    projection.proj3.bias.sub_(projection.proj3(hidden).mean(0))
+    projection.proj3.bias.sub_(projection.projected(windows).mean(0))
 
 
 def songs(arch: Architecture, config: TrainConfig) -> ClipDataset:

@@ -132,8 +132,7 @@ def level(features: np.ndarray) -> None:
     """
     blocks = [features[first : first + BLOCK_FRAMES] for first in range(0, len(features), BLOCK_FRAMES)]
     loudness = np.concatenate([np.power(10, SCALE * block).mean(-1) for block in blocks])
-    heard = loudness > np.quantile(loudness, 0.9) / 10 ** (SCALE * AUDIBLE)
-    heard &= loudness > FLOOR
+    heard = loudness > max(np.quantile(loudness, 0.9) / 10 ** (SCALE * AUDIBLE), FLOOR)
     count = int(heard.sum())
     if not count:
         return

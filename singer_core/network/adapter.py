@@ -101,9 +101,13 @@ class AudioProjection(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         """windows (f, k, l, d) -> (f, m, width)."""
+        return self.norm(self.projected(windows).unflatten(1, (self.tokens, -1)))
+
+    def projected(self, windows: Tensor) -> Tensor:
+        """The same before the norm, (f, m * width)."""
         x = F.relu(self.proj1(windows.flatten(1)))
         x = F.relu(self.proj2(x))
-        return self.norm(self.proj3(x).unflatten(1, (self.tokens, -1)))
+        return self.proj3(x)
 
 
 class ImageProjection(nn.Module):
